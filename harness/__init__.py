@@ -1,0 +1,3 @@
+"""Benchmark and ablation harness for efficient interactive segmentation."""
+
+__version__ = "0.1.0"

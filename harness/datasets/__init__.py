@@ -1,0 +1,1 @@
+"""Data sets: one small file a layout."""

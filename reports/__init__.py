@@ -1,0 +1,1 @@
+"""Tables, plots and pages from a finished sweep; computes nothing new about models."""

@@ -1,0 +1,1 @@
+"""Hydra configuration root of the harness (package data, no code)."""

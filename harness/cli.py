@@ -1,0 +1,61 @@
+"""What every command shares: argument splitting, and errors as one line with an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+
+from harness.errors import UserError
+
+EXIT_FAILURES = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+errors = Console(stderr=True, soft_wrap=True)
+
+
+def main_guard(command: Callable[[Sequence[str]], int]) -> Callable[[], None]:
+    """Turn a function of the arguments into a `main()` that exits as a user expects.
+
+    0: done; 1: done, but something failed; 2: the user can fix it, one line says how; 130: stopped by the user.
+    """
+
+    @functools.wraps(command)
+    def main() -> None:
+        try:
+            code = command(sys.argv[1:])
+        except UserError as error:
+            errors.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
+            code = EXIT_USER_ERROR
+        except KeyboardInterrupt:
+            errors.print("[yellow]stopped.[/] Everything finished so far is on disk; repeat the command to go on.")
+            code = EXIT_INTERRUPTED
+        except BrokenPipeError:
+            code = 0
+        sys.exit(code)
+
+    return main
+
+
+def parser(prog: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """A parser for `--config-dir DIR key=value …`; the help text is kept as it is written."""
+    made = argparse.ArgumentParser(
+        prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="settings, for example dataset.limit=5")
+    made.add_argument(
+        "--config-dir",
+        metavar="DIR",
+        help="folder of your own with variant/, dataset/, ablation/ YAML files and the modules that they name",
+    )
+    return made
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

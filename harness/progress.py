@@ -1,0 +1,68 @@
+"""Progress with remaining time: a bar on a terminal, a line now and then in a log file."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+_LINE_EVERY_S = 20.0
+
+
+class Bar:
+    """Counts work items. Use as a context manager; `advance` after each item.
+
+    Args:
+        title: what is being done.
+        total: number of items.
+        console: where to draw; a console that is no terminal gets a plain line every 20 s.
+    """
+
+    def __init__(self, title: str, total: int, console: Console):
+        self.title, self.total, self.console = title, total, console
+        self.count = 0
+        self._note = ""
+        self._bar: Progress | None = None
+        self._started = self._last_line = time.monotonic()
+        if console.is_terminal and total:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn())
+            left = (TextColumn("left"), TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}[/]"))
+            self._bar = Progress(*columns, *left, console=console, transient=False)
+            self._task = self._bar.add_task(title, total=total, note="")
+
+    def advance(self, note: str = "", items: int = 1) -> None:
+        """One more item (or several) done; `note` says what it was."""
+        self.count += items
+        self._note = note
+        if self._bar is not None:
+            self._bar.update(self._task, advance=items, note=note)
+        elif time.monotonic() - self._last_line > _LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            self._line()
+
+    def _line(self) -> None:
+        spent = time.monotonic() - self._started
+        left = spent / max(self.count, 1) * (self.total - self.count)
+        self.console.print(
+            f"{self.title}: {self.count}/{self.total}, {_clock(spent)} spent, about {_clock(left)} left {self._note}",
+            highlight=False, markup=False,
+        )  # fmt: skip
+
+    def __enter__(self) -> Bar:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self.total and self.count:
+            self._line()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,226 @@
+"""Weights of the baselines: strict loading with one clear line, seeded random values, and a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import pickle
+import types
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+UNTRAINED, RELEASED = "untrained", "released"
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
+_STATUS = "weights_status"
+
+Initial = Callable[[tuple[int, ...], torch.Generator], Tensor]
+
+
+class WeightsError(ValueError):
+    """A weight file that is absent, damaged, or belongs to another model; the message is one line."""
+
+
+def prepare(
+    build: Callable[[], nn.Module],
+    weights: str | Path | None,
+    seed: int,
+    name: str,
+    initial: Mapping[str, Initial] | None = None,
+    derived: tuple[str, ...] = (),
+) -> tuple[nn.Module, str]:
+    """Return a module in eval mode without gradients, and its weights status.
+
+    Args:
+        build: makes the module; it is called on the meta device, so that no value is computed twice.
+        weights: a file to load strictly, or None for random values.
+        seed: of the random values; equal keys and shapes get equal values, whatever else the model holds.
+        name: of the system, for messages.
+        initial: random values of entries that `initialise` would treat otherwise, by the end of their key.
+        derived: ends of keys that a released file may hold though they follow from the architecture.
+
+    Raises:
+        WeightsError: the file does not fit.
+    """
+    with torch.device("meta"):
+        module = build()
+    if weights is None:
+        module.to_empty(device="cpu")
+        initialise(module, seed, initial or {})
+        status = UNTRAINED
+    else:
+        state, status = read(weights, name)
+        load(module, state, Path(weights), name, derived)
+    return module.eval().requires_grad_(False), status
+
+
+def read(path: str | Path, name: str = "this model") -> tuple[dict[str, Tensor], str]:
+    """Return the tensors of a .safetensors or .pth file and the status that it states ("released" if none).
+
+    A .pth file may be plain or wrapped ({"state_dict": …}). Other Python objects in it are not built.
+    """
+    path = Path(path)
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "does not exist"
+        raise WeightsError(f"weights {path} of {name}: {kind}; give a .pth or .safetensors file")
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                status = (file.metadata() or {}).get(_STATUS, RELEASED)
+                return {key: file.get_tensor(key) for key in file.keys()}, status  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(_unreadable(path, name, error)) from error
+    try:
+        # Only tensors and plain containers are built (`_Unpickler`), so weights_only has nothing to add.
+        content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_PICKLE)
+    except Exception as error:  # every damaged file has its own exception
+        raise WeightsError(_unreadable(path, name, error)) from error
+    return _tensors(content, path, name), RELEASED
+
+
+def load(
+    module: nn.Module, state: Mapping[str, Tensor], path: Path, name: str, derived: tuple[str, ...] = ()
+) -> None:
+    """Take over `state` strictly; keys that end in one of `derived` are dropped unless the module has them."""
+    own = module.state_dict()
+    state = {key: value for key, value in state.items() if key in own or not key.endswith(derived or ("\0",))}
+    missing = [key for key in own if key not in state]
+    surplus = [key for key in state if key not in own]
+    shapes = [key for key in own if key in state and state[key].shape != own[key].shape]
+    if missing or surplus or shapes:
+        parts = []
+        if missing:
+            parts.append(f"{len(missing)} of {len(own)} expected keys are missing ({_some(missing)})")
+        if surplus:
+            parts.append(f"{len(surplus)} are unknown ({_some(surplus)})")
+        if shapes:
+            key = shapes[0]
+            got, expected = tuple(state[key].shape), tuple(own[key].shape)
+            parts.append(f"{len(shapes)} shapes differ ({key} is {got}, expected {expected})")
+        raise WeightsError(f"weights {path} do not fit {name}: {'; '.join(parts)}")
+    module.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, assign=True)
+
+
+def save(module: nn.Module, path: str | Path, status: str) -> None:
+    """Write a .safetensors file that `read` takes back, with its status."""
+    tensors = {key: value.detach().contiguous() for key, value in module.state_dict().items()}
+    save_file(tensors, str(path), metadata={_STATUS: status})
+
+
+def initialise(module: nn.Module, seed: int, initial: Mapping[str, Initial]) -> None:
+    """Fill every entry of the state dict: normal / sqrt(fan in), norms 1, biases 0.
+
+    Each entry has its own generator, seeded by its key: two models that share a part share its values.
+    """
+    for key, value in module.state_dict().items():
+        generator = torch.Generator().manual_seed(
+            (zlib.crc32(key.encode()) ^ (seed * 0x9E3779B1)) & 0xFFFFFFFF
+        )
+        special = next((make for end, make in initial.items() if key.endswith(end)), None)
+        if special is not None:
+            value.copy_(special(tuple(value.shape), generator))
+        elif not value.is_floating_point():
+            value.zero_()
+        elif value.ndim == 1:
+            value.fill_(1.0 if key.endswith((".weight", "running_var")) else 0.0)
+        elif value.ndim > 1:
+            fan = math.prod(value.shape[1:])
+            value.normal_(0.0, 1.0 / math.sqrt(fan), generator=generator)
+        else:
+            value.zero_()
+
+
+def normal(scale: float) -> Initial:
+    """Return the rule "normal with this standard deviation" for `initialise`."""
+    return lambda shape, generator: torch.randn(shape, generator=generator) * scale
+
+
+def digest(module: nn.Module, *more: str) -> str:
+    """Return 16 hex digits over the names and values of a module's state (and further strings)."""
+    result = hashlib.sha256("\0".join(more).encode())
+    for key, value in sorted(module.state_dict().items()):
+        result.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
+        result.update(value.detach().contiguous().cpu().view(-1).numpy().data)
+    return result.hexdigest()[:16]
+
+
+def count(module: nn.Module) -> int:
+    """Return the number of parameters (without buffers)."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+class _Inert:
+    """Stands in for every class of a file that holds no tensor."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, item: Any) -> None:
+        pass
+
+    def extend(self, items: Any) -> None:
+        pass
+
+
+_TENSOR_MODULES = ("torch._utils", "torch.storage", "torch._tensor", "torch.serialization")
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        storage = module == "torch" and (
+            name.endswith("Storage") or isinstance(getattr(torch, name, None), torch.dtype)
+        )
+        rebuild = module in _TENSOR_MODULES and name.startswith(
+            ("_rebuild", "_load_from_bytes", "UntypedStorage")
+        )
+        plain = (module, name) in {
+            ("collections", "OrderedDict"),
+            ("torch", "Size"),
+            ("torch", "device"),
+            ("torch.nn.parameter", "Parameter"),
+            ("torch._utils", "_rebuild_parameter"),
+        }
+        return super().find_class(module, name) if storage or rebuild or plain else _Inert
+
+
+def _load_pickle(file: Any, **options: Any) -> Any:
+    return _Unpickler(file, **options).load()
+
+
+_PICKLE = types.SimpleNamespace(Unpickler=_Unpickler, load=_load_pickle, __name__="tensors only")
+
+
+def _tensors(content: Any, path: Path, name: str) -> dict[str, Tensor]:
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if isinstance(content, Mapping):
+        state = {str(key): value.detach() for key, value in content.items() if isinstance(value, Tensor)}
+        if state:
+            bare = all(key.startswith("module.") for key in state)
+            return {key.removeprefix("module.") if bare else key: value for key, value in state.items()}
+    raise WeightsError(f"weights {path} of {name}: no tensors in it; expected a state dict")
+
+
+def _unreadable(path: Path, name: str, error: Exception) -> str:
+    cause = " ".join(str(error).split())[:120]
+    return (
+        f"weights {path} of {name}: cannot be read ({type(error).__name__}: {cause}); "
+        f"the file is {path.stat().st_size} bytes long and is damaged, cut off, or no .pth/.safetensors file"
+    )
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")

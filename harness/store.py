@@ -171,7 +171,7 @@ def _cut_tail(path: Path) -> list[str]:
 def click_rows(header: Mapping[str, Any], episodes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of clicks.parquet: the cell's columns, the episode's columns, then each click's."""
     rows = []
-    shared = {k: header[k] for k in ("variant", "dataset", "dataset_note", "protocol", "weights_status", "cell")}
+    shared = {k: header[k] for k in ("variant", "dataset", "dataset_note", "protocol", "cell")}
     for episode in episodes:
         of_episode = {k: v for k, v in episode.items() if k not in ("clicks", "traceback")}
         rows += [{**shared, **of_episode, **click} for click in episode.get("clicks", ())]

@@ -1,0 +1,214 @@
+"""`python -m harness.sweep`: configuration -> plan -> clicks, FLOPs, latency -> store -> tables, MLflow, report."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig
+from rich.console import Console
+
+from harness import cli, executors, measuring, outcome, overview
+from harness.config import Config, plain
+from harness.errors import UserError
+from harness.episodes import failed_episode
+from harness.plan import Cell, DatasetPlan, Plan, Variant, make_plan
+from harness.progress import Bar
+from harness.quality import Work, set_threads
+from harness.store import CellFile, Store
+
+HELP = """\
+Clicks through a data set with every variant of an ablation, measures NoC, FLOPs and CPU latency, and leaves rows,
+tables, MLflow runs and a report under out=DIR. The same command again does only what is missing.
+
+  python -m harness.sweep +ablation=dha                           the four attention states, on embedded scenes
+  python -m harness.sweep +ablation=dha dry_run=true              what would run, and for about how long
+  python -m harness.sweep +ablation=dha dataset=grabcut dataset.root=DIR
+  python -m harness.sweep +ablation=dha variants=[opencv_grabcut] dataset=folder dataset.root=DIR
+  python -m harness.sweep +ablation=grid variant=inter2former_vit_b variant.weights=FILE protocol=inter2former
+  python -m harness.sweep +ablation=mine --config-dir DIR         an ablation, model or data set of your own
+"""
+
+
+def epilog(root: Config) -> str:
+    """The part of --help that lists what there is."""
+    lines = [f"{group + 's:':12s}{', '.join(root.options(group))}" for group in ("ablation", "variant", "dataset", "protocol", "measure")]
+    return "\n".join(
+        [
+            "choices:",
+            *("  " + line for line in lines),
+            "",
+            "often used:",
+            "  out=DIR                 where everything goes (default runs/<ablation>)",
+            "  dataset.limit=N         a stable subset of N samples;  dataset.shard=i/n  a share of them",
+            "  variant.KEY=VALUE       a setting of the system whose switches the ablation sets",
+            "  measure=none            clicks only;  measure=full  careful latency;  measure=latency  no clicks",
+            "  tracking.enabled=false  no MLflow;  tracking.uri=URI or $MLFLOW_TRACKING_URI  another server",
+            "  report=false            no report at the end",
+            "",
+            "exit codes: 0 done, 1 something failed (see failures.csv), 2 a setting is wrong, 130 stopped",
+        ]
+    )
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The command; returns the exit code."""
+    config_dir = _config_dir(arguments)
+    root = Config(config_dir)
+    parser = cli.parser("python -m harness.sweep", HELP, epilog(root))
+    parser.add_argument("--show", action="store_true", help="print the composed configuration and stop")
+    given = parser.parse_args(arguments)
+    config = root.compose(given.overrides)
+    console = Console(stderr=True)
+    if given.show:
+        from omegaconf import OmegaConf
+
+        print(OmegaConf.to_yaml(config, resolve=True), end="")
+        return 0
+    set_threads(config.threads)
+    plan = make_plan(root, config)
+    if config.dry_run:
+        overview.print_plan(plan, config, Console())
+        return 0
+    return Sweep(plan, config, console, command=_command(arguments)).run()
+
+
+class Sweep:
+    """One run of a plan into its folder."""
+
+    def __init__(self, plan: Plan, config: DictConfig, console: Console, command: str):
+        self.plan, self.config, self.console, self.command = plan, config, console, command
+        self.measure: dict[str, Any] = plain(config.measure)
+
+    def run(self) -> int:
+        """Do what is missing; returns 0, or 1 if something failed."""
+        with contextlib.closing(Store(self.config.out)) as store, _terminate_like_interrupt():
+            self.store = store
+            store.write_yaml("config.yaml", outcome.configuration(self.plan, self.config, self.command))
+            started = time.monotonic()
+            tables = outcome.Tables()
+            try:
+                if self.measure.get("quality", True):
+                    self.quality()
+                measuring.measure(self.plan, self.measure, store, tables, self.console)
+            finally:
+                # Whatever was finished becomes tables, even when the user stops in the middle.
+                self.conclude(tables)
+            failed = tables.failures
+            overview.print_summary(self.plan, tables, store.out, time.monotonic() - started, Console())
+            return cli.EXIT_FAILURES if len(failed) else 0
+
+    def quality(self) -> None:
+        """Click through every data set; rows are on disk as each episode ends."""
+        for data in self.plan.datasets:
+            cells = {c.variant.name: self._cell(c) for c in self.plan.cells if c.data is data}
+            for variants in self._batches():
+                self._click_through(data, variants, cells)
+
+    def _batches(self) -> list[list[Variant]]:
+        return [[v] for v in self.plan.variants] if self.plan.isolate else [list(self.plan.variants)]
+
+    def _click_through(self, data: DatasetPlan, variants: list[Variant], cells: dict[str, CellFile]) -> None:
+        todo = {n: [v.name for v in variants if n not in cells[v.name].done] for n in data.dataset.names}
+        todo = {name: wanted for name, wanted in todo.items() if wanted}
+        if not todo:
+            return
+        segmenters = {}
+        for variant in variants:
+            segmenter = self._make(variant, cells[variant.name], todo)
+            if segmenter is None:
+                todo = {name: [v for v in wanted if v != variant.name] for name, wanted in todo.items()}
+            else:
+                segmenters[variant.name] = segmenter
+        todo = {name: wanted for name, wanted in todo.items() if wanted}
+        total = sum(map(len, todo.values()))
+        cards = {name: outcome.card(segmenter) for name, segmenter in segmenters.items()}
+        configs = {v.name: v.config for v in variants if v.name in segmenters}
+        work = Work(configs, data.config, self.plan.protocol, todo, self.config.threads)
+        title = f"clicks on {data.name}" + (f", {variants[0].name}" if len(variants) == 1 else "")
+        with Bar(title, total, self.console) as bar:
+            results = executors.execute(plain(self.config.executor), work, self.store.out, segmenters, data.dataset)
+            for variant_name, episode in results:
+                cells[variant_name].append({**episode, **cards[variant_name]})
+                bar.advance(f"{variant_name} {episode['sample']}")
+
+    def _make(self, variant: Variant, cell: CellFile, todo: dict[str, list[str]]) -> Any:
+        """The segmenter; None if it is untrained and not asked to click, or if it cannot be built."""
+        try:
+            segmenter = variant.make()
+        except UserError:
+            raise
+        except Exception as error:
+            for name in todo:
+                cell.append(failed_episode(name, error))
+            return None
+        if not self.config.untrained_quality and getattr(segmenter, "weights_status", "") == "untrained":
+            return None
+        return segmenter
+
+    def _cell(self, cell: Cell) -> CellFile:
+        return self.store.cell(cell.key, outcome.cell_header(cell))
+
+    def conclude(self, tables: outcome.Tables) -> None:
+        """Write the tables, then MLflow and the report from what is on disk."""
+        cells = {c: self._cell(c) for c in self.plan.cells} if self.measure.get("quality", True) else {}
+        outcome.write(self.plan, cells, tables, self.store)
+        if self.config.report:
+            self._report()
+        if self.config.tracking.enabled:
+            from harness import tracking
+
+            message = tracking.try_deliver(self.store.out, plain(self.config.tracking))
+            if message:
+                self.console.print(message, highlight=False)
+
+    def _report(self) -> None:
+        """The report is a program of its own: harness never imports reports."""
+        done = subprocess.run(
+            [sys.executable, "-m", "reports", f"run={self.store.out}"], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+            self.console.print(f"[yellow]no report:[/] {last} (repeat with: python -m reports run={self.store.out})", highlight=False)
+
+
+def _config_dir(arguments: Sequence[str]) -> str | None:
+    for here, after in zip(arguments, [*arguments[1:], None], strict=True):
+        if here == "--config-dir":
+            return after
+        if here.startswith("--config-dir="):
+            return here.split("=", 1)[1]
+    return None
+
+
+def _command(arguments: Sequence[str]) -> str:
+    import shlex
+
+    return shlex.join(["python", "-m", "harness.sweep", *arguments])
+
+
+@contextlib.contextmanager
+def _terminate_like_interrupt() -> Any:
+    """SIGTERM (a cluster's time limit) ends a sweep as Ctrl-C does: tables are written from what is finished."""
+
+    def stop(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+main = cli.main_guard(run)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""`python -m harness.sync run=DIR`: deliver sweeps to MLflow that could not be delivered when they ran."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from harness import cli
+from harness.errors import UserError, near_miss
+
+_KEYS = ("run", "uri", "experiment")
+_HELP = """\
+Delivers the folder of a sweep to MLflow. Delivering again changes nothing.
+
+  python -m harness.sync run=runs/dha
+  python -m harness.sync run=runs/dha uri=http://localhost:5000 experiment=my-experiment
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The command; returns the exit code."""
+    given = cli.parser("python -m harness.sync", _HELP).parse_args(arguments)
+    settings = _settings(given.overrides)
+    if "run" not in settings:
+        raise UserError("which sweep? Give its folder: python -m harness.sync run=DIR")
+    from harness import tracking
+
+    out = Path(settings["run"]).expanduser().absolute()
+    try:
+        uri = tracking.deliver(out, settings)
+    except UserError:
+        raise
+    except Exception as error:
+        where = tracking.tracking_uri(out, settings)
+        raise UserError(f"cannot deliver to {where}: {' '.join(str(error).split())[:300]}. Nothing is lost; try again.") from error
+    Console().print(f"delivered {out} to {uri}", highlight=False)
+    return 0
+
+
+def _settings(overrides: Sequence[str]) -> dict[str, str]:
+    settings = {}
+    for item in overrides:
+        key, _, value = item.partition("=")
+        if key not in _KEYS:
+            raise UserError(f"unknown setting {key!r}. {near_miss(key, _KEYS)}")
+        settings[key] = value
+    return settings
+
+
+main = cli.main_guard(run)
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,16 @@
 """Tables, plots and pages from a finished sweep; computes nothing new about models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def build(run: str | Path, out: str | Path | None = None) -> Path:
+    """Write the report of a sweep's folder under `out` (default `run/report`) and return the path of its page.
+
+    Raises:
+        UserError: no sweep there, or the report's folder cannot be written.
+    """
+    from reports.assemble import build as assemble
+
+    return assemble(run, out)

@@ -1,0 +1,116 @@
+"""One look for every plot: colours that colour-blind readers tell apart, line styles that survive a grey printer."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+# Okabe and Ito 2008, without the yellow that vanishes on white paper; dark and light alternate for grey printing.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00", "#7F7F7F")
+DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+HATCHES = ("", "///", "...", "\\\\\\", "xxx", "--", "++", "oo")
+INK, MUTED, GRID = "#1b1f24", "#59636e", "#dfe3e8"
+
+RC: Any = {
+    "figure.dpi": 100, "savefig.dpi": 160, "figure.facecolor": "white", "savefig.facecolor": "white",
+    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "axes.labelsize": 9, "axes.labelcolor": INK, "axes.edgecolor": MUTED, "axes.linewidth": 0.8, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "grid.color": GRID, "grid.linewidth": 0.7,
+    "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5, "legend.frameon": False, "legend.fontsize": 8.5, "lines.linewidth": 1.8, "lines.markersize": 5,
+    "text.color": INK, "hatch.linewidth": 0.6, "svg.fonttype": "path", "svg.hashsalt": "reports", "pdf.fonttype": 42,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with the words that belong to it.
+
+    Attributes:
+        name: file name without its ending.
+        title: heading on the page.
+        caption: what is drawn, protocol and samples included.
+        alt: the same for who cannot see it: what the picture shows.
+        figure: the drawing.
+        dataset: data set that the page filters by, or "".
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure
+    dataset: str = ""
+
+    def svg(self) -> str:
+        """The drawing as SVG, the same bytes for the same drawing."""
+        out = io.StringIO()
+        with plt.rc_context(RC):
+            self.figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+        text = out.getvalue()
+        return text[text.index("<svg") :]
+
+    def save(self, folder: Path, formats: Sequence[str] = ("png", "svg", "pdf")) -> list[Path]:
+        """Write the drawing in each format."""
+        paths = []
+        for ending in formats:
+            path = folder / f"{self.name}.{ending}"
+            if ending == "svg":
+                path.write_text(self.svg())
+            else:
+                dated = {"CreationDate": None} if ending == "pdf" else {"Software": None}
+                with plt.rc_context(RC):
+                    self.figure.savefig(path, metadata=dated)
+            paths.append(path)
+        return paths
+
+    def close(self) -> None:
+        """Free the drawing."""
+        plt.close(self.figure)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one variant is drawn, the same in every plot."""
+
+    colour: str
+    dash: object
+    marker: str
+    hatch: str
+
+
+def looks(names: Sequence[str]) -> dict[str, Look]:
+    """A look for each name by its position; styles are combined anew where colours run out."""
+    n = len(COLOURS)
+    return {
+        name: Look(
+            COLOURS[i % n],
+            DASHES[(i + i // n) % len(DASHES)],
+            MARKERS[(i + i // n) % len(MARKERS)],
+            HATCHES[(i + i // n) % len(HATCHES)],
+        )
+        for i, name in enumerate(names)
+    }
+
+
+@contextmanager
+def drawing(
+    width: float, height: float, rows: int = 1, columns: int = 1, **options: object
+) -> Iterator[tuple[Figure, list]]:
+    """A figure of `width` x `height` inches in the house style, and its axes as a flat list."""
+    with plt.rc_context(RC):
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **options
+        )
+        yield figure, list(axes.flat)

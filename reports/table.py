@@ -1,0 +1,276 @@
+"""A table as data, and its Markdown, LaTeX, CSV and plain cells."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number in a table.
+
+    Attributes:
+        measured: ours, in the unit that is shown; None where nothing was measured.
+        low, high: its 95 % interval, or None.
+        published: the number that was published, or None.
+        missing: why there is nothing measured ("needs …").
+        digits: decimals shown.
+        trusted: False where the published number is known from a secondary note only.
+        best: whether it is the best of its column among results that may be ranked.
+        signed: show the sign, for differences.
+        source: where the number can be found again: (file, key, key, …).
+    """
+
+    measured: float | None = None
+    low: float | None = None
+    high: float | None = None
+    published: float | None = None
+    missing: str = ""
+    digits: int = 2
+    trusted: bool = True
+    best: bool = False
+    signed: bool = False
+    source: tuple[Any, ...] = ()
+
+    @property
+    def difference(self) -> float | None:
+        """Measured minus published, of the numbers as they are shown, so that a reader can check it by eye."""
+        if self.measured is None or self.published is None:
+            return None
+        return round(self.measured, self.digits) - round(self.published, self.digits)
+
+    def number(self, value: float | None, signed: bool | None = None) -> str:
+        """One of its numbers as text; an en dash where there is none."""
+        if value is None or not math.isfinite(value):
+            return "–"
+        text = (
+            f"{value:+,.{self.digits}f}"
+            if (self.signed if signed is None else signed)
+            else f"{value:,.{self.digits}f}"
+        )
+        return text.replace("-", "−").replace(",", " ")
+
+    @property
+    def interval(self) -> str:
+        """`[low, high]`, or nothing."""
+        if self.low is None or self.high is None or math.isnan(self.low) or math.isnan(self.high):
+            return ""
+        return f"[{self.number(self.low)}, {self.number(self.high)}]"
+
+    @property
+    def text(self) -> str:
+        """Measured number with its interval, or why there is none."""
+        if self.measured is None:
+            return self.missing or "–"
+        return f"{self.number(self.measured)} {self.interval}".strip()
+
+
+Cell = str | Value
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        key: name in the CSV.
+        title: heading.
+        group: heading above several columns.
+        better: "low" or "high" where a smaller or larger number is better.
+        beside: published | measured | difference in every cell.
+        help: sentence that explains the heading.
+    """
+
+    key: str
+    title: str
+    group: str = ""
+    better: str = ""
+    beside: bool = False
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells in the order of the columns, and what the page filters by."""
+
+    cells: tuple[Cell, ...]
+    dataset: str = ""
+    size_bin: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its caption and footnotes."""
+
+    name: str
+    title: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Runs of equal group headings with their widths."""
+        runs: list[tuple[str, int]] = []
+        for column in self.columns:
+            if runs and runs[-1][0] == column.group:
+                runs[-1] = (column.group, runs[-1][1] + 1)
+            else:
+                runs.append((column.group, 1))
+        return runs
+
+
+def to_csv(table: Table) -> str:
+    """Every number unrounded in a column of its own; text cells as they are."""
+    heading: list[str] = []
+    numeric = [any(isinstance(r.cells[i], Value) for r in table.rows) for i in range(len(table.columns))]
+    for column, number in zip(table.columns, numeric, strict=True):
+        if column.beside:
+            heading += [
+                f"{column.key} {part}"
+                for part in ("published", "measured", "low", "high", "difference", "missing")
+            ]
+        elif number:
+            heading += [column.key, f"{column.key} low", f"{column.key} high"]
+        else:
+            heading.append(column.key)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(heading)
+    for row in table.rows:
+        line: list[Any] = []
+        for cell, column, number in zip(row.cells, table.columns, numeric, strict=True):
+            value = cell if isinstance(cell, Value) else Value(missing=str(cell))
+            if column.beside:
+                line += [
+                    *map(_plain, (value.published, value.measured, value.low, value.high, value.difference)),
+                    value.missing,
+                ]
+            elif number:
+                line += map(_plain, (value.measured, value.low, value.high))
+            else:
+                line.append(cell)
+        writer.writerow(line)
+    return out.getvalue()
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else repr(round(float(value), 10))
+
+
+def to_markdown(table: Table) -> str:
+    """A pipe table; a cell with a published number reads `published \\| measured \\| difference`."""
+    lines = [f"### {table.title}", "", table.caption, ""]
+    if not table.rows:
+        return "\n".join([*lines, "*Nothing to show.*", *_note_lines(table.notes)]) + "\n"
+    titles = [_pipe(f"{c.group} {c.title}".strip()) for c in table.columns]
+    body = [
+        [_markdown_cell(cell, c) for cell, c in zip(row.cells, table.columns, strict=True)]
+        for row in table.rows
+    ]
+    widths = [max(len(line[i]) for line in [titles, *body]) for i in range(len(titles))]
+    right = [any(isinstance(r.cells[i], Value) for r in table.rows) for i in range(len(titles))]
+    rule = [
+        "-" * (w - 1) + ":" if r else "-" * w
+        for w, r in zip(map(lambda w: max(w, 3), widths), right, strict=True)
+    ]
+    padded = [
+        [t.rjust(w) if r else t.ljust(w) for t, w, r in zip(line, widths, right, strict=True)]
+        for line in [titles, *body]
+    ]
+    lines += ["| " + " | ".join(line) + " |" for line in [padded[0], rule, *padded[1:]]]
+    return "\n".join([*lines, *_note_lines(table.notes)]) + "\n"
+
+
+def _note_lines(notes: Sequence[str]) -> list[str]:
+    return ["", *[f"- {note}" for note in notes]] if notes else []
+
+
+def _pipe(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _markdown_cell(cell: Cell, column: Column) -> str:
+    if not isinstance(cell, Value):
+        return _pipe(cell)
+    if column.beside:
+        mark = "" if cell.trusted or cell.published is None else "†"
+        difference = cell.number(cell.difference, signed=True)
+        return _pipe(f"{cell.number(cell.published)}{mark} | {cell.text} | {difference}")
+    return _pipe(f"**{cell.number(cell.measured)}** {cell.interval}".strip() if cell.best else cell.text)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "–": "--", "†": r"$^\dagger$", "×": r"$\times$",
+    "≥": r"$\geq$", "≤": r"$\leq$", "→": r"$\rightarrow$", "…": r"\dots{}", "<": r"$<$", ">": r"$>$", "·": r"$\cdot$",
+    "±": r"$\pm$", "\u202f": r"\,", "\u00a0": "~", "µ": r"\textmu{}", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "“": "``", "”": "''",
+}  # fmt: skip
+
+
+def latex_escape(text: str) -> str:
+    """Text that means itself in LaTeX; characters outside Latin-1 that nobody listed become a question mark."""
+    out = "".join(_LATEX.get(c, c) for c in text)
+    return "".join(c if ord(c) < 256 else "?" for c in out)
+
+
+def to_latex(table: Table) -> str:
+    """A `table*` with booktabs rules; needs `booktabs` and `graphicx`."""
+    right = [any(isinstance(r.cells[i], Value) for r in table.rows) for i in range(len(table.columns))]
+    lines = [
+        "% needs \\usepackage{booktabs,graphicx}",
+        "\\begin{table*}[t]",
+        "\\centering",
+        f"\\caption{{{latex_escape(table.title)}. {latex_escape(table.caption)}}}",
+        f"\\label{{tab:{table.name}}}",
+        "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%",
+        f"\\begin{{tabular}}{{{''.join('r' if r else 'l' for r in right)}}}",
+        "\\toprule",
+    ]
+    if any(group for group, _ in table.groups):
+        lines.append(
+            " & ".join(f"\\multicolumn{{{n}}}{{c}}{{{latex_escape(group)}}}" for group, n in table.groups)
+            + " \\\\"
+        )
+        start = 1
+        for group, width in table.groups:
+            if group:
+                lines.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}")
+            start += width
+    lines.append(" & ".join(latex_escape(c.title) for c in table.columns) + " \\\\")
+    lines.append("\\midrule")
+    for row in table.rows:
+        cells = [_latex_cell(cell, c) for cell, c in zip(row.cells, table.columns, strict=True)]
+        lines.append(" & ".join(cells) + " \\\\")
+    if not table.rows:
+        lines.append(f"\\multicolumn{{{len(table.columns)}}}{{c}}{{nothing to show}} \\\\")
+    lines += ["\\bottomrule", "\\end{tabular}}"]
+    lines += [f"\\par\\smallskip\\footnotesize {latex_escape(note)}" for note in table.notes]
+    return "\n".join([*lines, "\\end{table*}"]) + "\n"
+
+
+def _latex_cell(cell: Cell, column: Column) -> str:
+    if not isinstance(cell, Value):
+        return latex_escape(cell)
+    if column.beside:
+        mark = "" if cell.trusted or cell.published is None else "†"
+        parts = (f"{cell.number(cell.published)}{mark}", cell.text, cell.number(cell.difference, signed=True))
+        return " \\textbar{} ".join(map(latex_escape, parts))
+    if cell.best:
+        return f"\\textbf{{{latex_escape(cell.number(cell.measured))}}} {latex_escape(cell.interval)}".strip()
+    return latex_escape(cell.text)
+
+
+def document(tables: Sequence[Table]) -> str:
+    """A LaTeX document that holds the tables, to be compiled as it is."""
+    head = (
+        "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage[utf8]{inputenc}\n\\usepackage{textcomp}\n"
+        "\\usepackage{booktabs,graphicx}\n\\usepackage[a4paper,landscape,margin=15mm]{geometry}\n\\begin{document}\n"
+    )
+    return head + "\n\\clearpage\n".join(map(to_latex, tables)) + "\\end{document}\n"

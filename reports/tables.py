@@ -1,0 +1,266 @@
+"""The tables of one run: quality, differences to the base, latency, FLOPs, failures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from reports.frames import Run
+from reports.metric_names import metric
+from reports.table import Cell, Column, Row, Table, Value
+
+QUALITY = (
+    "noc80",
+    "noc85",
+    "noc90",
+    "noc95",
+    "nof90",
+    "nof95",
+    "miou1",
+    "miou3",
+    "miou5",
+    "biou5",
+    "iou_drop",
+    "auc",
+)
+NOT_RANKED = "Results of untrained weights are shown but never ranked; bold marks the best of the others on a data set."
+
+
+def quality(run: Run) -> Table:
+    """Every variant on every data set: the metrics of summary.csv with 95 % intervals."""
+    whole = run.summary[run.summary["size_bin"].isin(("", "all"))]
+    keys = [k for k in QUALITY if k in set(whole["metric"])]
+    keys += [k for k in dict.fromkeys(whole["metric"]) if k not in QUALITY and not k.startswith("ritm_")]
+    rows = []
+    for dataset in run.datasets:
+        best = {k: _best(run, whole, dataset, k) for k in keys}
+        for variant in run.variants:
+            mine = whole[(whole["variant"] == variant) & (whole["dataset"] == dataset)]
+            if len(mine) == 0:
+                continue
+            cells: list[Cell] = [variant, dataset, run.note(dataset) or "as published", run.status(variant)]
+            cells += [_count(int(mine["samples"].max()))]
+            cells += [_of_summary(mine, variant, dataset, k, best[k]) for k in keys]
+            rows.append(Row((*cells, str(mine["protocol"].iloc[0])), dataset))
+    columns = [
+        Column("variant", "Variant"),
+        Column("dataset", "Data set"),
+        Column("dataset_note", "Kind of data"),
+        Column("weights_status", "Weights"),
+        Column("samples", "Samples"),
+    ]
+    for key in keys:
+        m = metric(key)
+        arrow = {"low": " ↓", "high": " ↑"}.get(m.better, "")
+        columns.append(Column(key, f"{m.title}{arrow}", better=m.better, help=m.meaning))
+    columns.append(Column("protocol", "Protocol"))
+    return Table(
+        "quality",
+        "Quality",
+        f"Means over samples with 95 % bootstrap intervals. Protocol: {run.protocol()}.",
+        tuple(columns),
+        tuple(rows),
+        (NOT_RANKED,) if rows else (),
+    )
+
+
+def by_size(run: Run) -> Table:
+    """The metrics of summary.csv by object-size bin."""
+    part = run.summary[~run.summary["size_bin"].isin(("", "all"))]
+    keys = [k for k in ("noc90", "noc95", "miou5") if k in set(part["metric"])]
+    rows = []
+    for (dataset, size, variant), mine in part.groupby(["dataset", "size_bin", "variant"], sort=False):
+        cells: list[Cell] = [
+            str(variant),
+            str(dataset),
+            str(size),
+            run.status(str(variant)),
+            _count(int(mine["samples"].max())),
+        ]
+        cells += [_of_summary(mine, variant, dataset, k, None, size) for k in keys]
+        rows.append(Row(tuple(cells), str(dataset), str(size)))
+    rows.sort(key=lambda r: (run.datasets.index(r.dataset), _size_order(r.size_bin)))
+    columns = [Column("variant", "Variant"), Column("dataset", "Data set"), Column("size_bin", "Object size")]
+    columns += [Column("weights_status", "Weights"), Column("samples", "Samples")]
+    columns += [Column(k, metric(k).title, better=metric(k).better, help=metric(k).meaning) for k in keys]
+    caption = f"The same by the object's share of the image. Protocol: {run.protocol()}."
+    return Table("sizes", "Quality by object size", caption, tuple(columns), tuple(rows))
+
+
+def compared(run: Run) -> Table:
+    """Differences of every variant to the base on the same samples (compare.csv)."""
+    frame = run.compare[run.compare["size_bin"].isin(("", "all"))]
+    keys = [k for k in QUALITY if k in set(frame["metric"])]
+    rows = []
+    for dataset in run.datasets:
+        for variant in run.variants:
+            mine = frame[(frame["variant"] == variant) & (frame["dataset"] == dataset)]
+            for key in keys:
+                for _, line in mine[mine["metric"] == key].iterrows():
+                    m = metric(key)
+                    value = _value(
+                        line,
+                        "difference",
+                        m.scale,
+                        max(m.digits, 1),
+                        ("compare", variant, dataset, key),
+                        signed=True,
+                    )
+                    chance = Value(
+                        _finite(line["p_value"]), digits=4, source=("p_value", variant, dataset, key)
+                    )
+                    cells: tuple[Cell, ...] = (
+                        variant, str(line["base"]), dataset, run.status(variant), m.title, value, m.unit, chance,
+                        verdict(line, m.better), _count(int(line["samples"])),
+                    )  # fmt: skip
+                    rows.append(Row(cells, dataset))
+    columns = (
+        Column("variant", "Variant"), Column("base", "Base"), Column("dataset", "Data set"), Column("weights_status", "Weights"),
+        Column("metric", "Metric"), Column("difference", "Difference"), Column("unit", "Unit"),
+        Column("p_value", "p", help="paired permutation test"), Column("verdict", "Reading"), Column("samples", "Samples"),
+    )  # fmt: skip
+    caption = "Variant minus base on the same samples: paired bootstrap interval (95 %) and paired permutation test."
+    return Table("compare", "What each variant changes", caption, columns, tuple(rows))
+
+
+def verdict(line: pd.Series, better: str) -> str:
+    """What the interval of a difference allows to say."""
+    low, high = float(line["low"]), float(line["high"])
+    if math.isnan(low) or math.isnan(high):
+        return "no interval"
+    if low <= 0 <= high:
+        return "no difference shown"
+    return "better" if (high < 0) == (better == "low") else "worse"
+
+
+def reference(run: Run) -> str | None:
+    """The variant whose time is 1 in every ratio: the base if it was timed, or the first that was."""
+    timed = list(run.latency["variant"].unique())
+    return run.base if run.base in timed else (timed[0] if timed else None)
+
+
+def latency(run: Run) -> Table:
+    """Latency of every variant, and its ratio to the reference under the same conditions."""
+    ref = reference(run)
+    keys = ["threads", "resolution", "kind", "size_bin"]
+    base = run.latency[run.latency["variant"] == ref].drop_duplicates(keys).set_index(keys)["median_ms"]
+    rows = []
+    for position, line in run.latency.reset_index(drop=True).iterrows():
+        median = _finite(line["median_ms"])
+        against = base.get(tuple(line[k] for k in keys))
+        ratio = median / float(against) if median is not None and against else None
+        cells: tuple[Cell, ...] = (
+            str(line["variant"]), run.status(str(line["variant"])), str(line["threads"]), str(line["resolution"]), str(line["kind"]),
+            str(line["size_bin"]), _value(line, "median_ms", 1.0, 1, ("latency", position)),
+            Value(_finite(line["p90_ms"]), digits=1, source=("p90", position)),
+            Value(ratio, digits=2, source=("ratio", position)), _count(int(line["repeats"])),
+            Value(_finite(line["peak_rss_mb"]), digits=0, source=("rss", position)),
+        )  # fmt: skip
+        rows.append(Row(cells, "", str(line["size_bin"])))
+    columns = (
+        Column("variant", "Variant"), Column("weights_status", "Weights"), Column("threads", "Threads"),
+        Column("resolution", "Resolution"), Column("kind", "What", help="encode: once per image; first: click 1; later: clicks 2 and on"),
+        Column("size_bin", "Object size"), Column("median_ms", "Median ms", better="low"), Column("p90_ms", "p90 ms", better="low"),
+        Column("ratio", f"× {ref or 'reference'}", better="low", help="median over the reference's median, same row otherwise"),
+        Column("repeats", "Repeats"), Column("peak_rss_mb", "Peak MB", better="low"),
+    )  # fmt: skip
+    cpu = run.machine.get("cpu") or run.machine.get("cpu_model") or "CPU not recorded"
+    caption = f"Median with its 95 % interval on {cpu}. Absolute times do not travel between machines; the ratio to {ref} does."
+    return Table("latency", "Latency", caption, columns, tuple(rows))
+
+
+def flops(run: Run) -> Table:
+    """Multiply-adds by part, click kind and object size."""
+    rows = []
+    for position, line in run.flops.reset_index(drop=True).iterrows():
+        cells: tuple[Cell, ...] = (
+            str(line["variant"]), str(line["part"]), str(line["kind"]), str(line["size_bin"]),
+            Value(_finite(line["gmacs"]), digits=3, source=("flops", position)),
+            Value(_finite(line["gflops"]), digits=3, source=("gflops", position)),
+        )  # fmt: skip
+        rows.append(Row(cells, "", str(line["size_bin"])))
+    columns = (
+        Column("variant", "Variant"), Column("part", "Part"), Column("kind", "What"), Column("size_bin", "Object size"),
+        Column("gmacs", "GMACs", better="low", help="10⁹ multiply-adds"), Column("gflops", "GFLOPs", better="low", help="two per multiply-add"),
+    )  # fmt: skip
+    caption = "1 GMAC = 10⁹ multiply-adds = 2 GFLOPs; data-dependent operations (attention, gather, routing) included."
+    return Table("flops", "Arithmetic by part", caption, columns, tuple(rows))
+
+
+def failures(run: Run) -> Table:
+    """What failed and why."""
+    names = ("stage", "variant", "dataset", "sample", "error")
+    rows = [
+        Row(tuple(str(line[n]) for n in names), str(line["dataset"])) for _, line in run.failures.iterrows()
+    ]
+    columns = tuple(Column(n, n.capitalize()) for n in names)
+    return Table(
+        "failures", "Failures", "Repeating the sweep's command tries these again.", columns, tuple(rows)
+    )
+
+
+def _best(run: Run, whole: pd.DataFrame, dataset: str, key: str) -> float | None:
+    mine = whole[(whole["dataset"] == dataset) & (whole["metric"] == key)]
+    values = [
+        float(v)
+        for n, v in zip(mine["variant"], mine["value"], strict=True)
+        if run.ranked(n) and math.isfinite(v)
+    ]
+    if len(values) < 2:
+        return None
+    return min(values) if metric(key).better == "low" else max(values)
+
+
+def _of_summary(
+    mine: pd.DataFrame, variant: object, dataset: object, key: str, best: float | None, size: object = ""
+) -> Value:
+    line = mine[mine["metric"] == key]
+    if len(line) == 0:
+        return Value(missing="not measured")
+    m = metric(key)
+    found = line.iloc[0]
+    value = _value(found, "value", m.scale, m.digits, ("summary", variant, dataset, key, size))
+    return Value(**{**vars(value), "best": best is not None and float(found["value"]) == best})
+
+
+def _value(
+    line: pd.Series, column: str, scale: float, digits: int, source: tuple[object, ...], signed: bool = False
+) -> Value:
+    scaled: list[float | None] = []
+    for name in (
+        column,
+        "low_ms" if column == "median_ms" else "low",
+        "high_ms" if column == "median_ms" else "high",
+    ):
+        found = _finite(line[name])
+        scaled.append(None if found is None else found * scale)
+    missing = "" if scaled[0] is not None else "not measured"
+    return Value(
+        scaled[0], scaled[1], scaled[2], digits=digits, signed=signed, source=source, missing=missing
+    )
+
+
+def _finite(value: object) -> float | None:
+    number = float(value)  # type: ignore[arg-type]
+    return number if math.isfinite(number) else None
+
+
+def _count(value: int) -> Value:
+    return Value(float(value), digits=0)
+
+
+def _size_order(size: str) -> float:
+    digits = "".join(c if c.isdigit() or c == "." else " " for c in size).split()
+    return -1.0 if size.startswith("<") else float(digits[0]) if digits else 0.0
+
+
+ALL: dict[str, Callable[[Run], Table]] = {
+    "quality": quality, "compare": compared, "sizes": by_size, "latency": latency, "flops": flops, "failures": failures,
+}  # fmt: skip
+
+
+def of(run: Run, names: Sequence[str]) -> list[Table]:
+    """Tables by name."""
+    return [ALL[name](run) for name in names]

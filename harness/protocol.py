@@ -1,0 +1,91 @@
+"""The rules of an evaluation in one place: who clicks, how often, when it stops, what is asked of the
+model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.errors import UserError
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules of one evaluation. Results of two protocols never stand in one column.
+
+    Attributes:
+        name: what the tables call it.
+        annotator: object of `harness.annotators`, or one of your own with `name`, `start(sample)` and
+            `record()`.
+        clicks: click limit of an episode.
+        stop_iou: an episode ends when the IoU reaches it (0..1); None: always up to the click limit.
+        targets: IoU thresholds of NoC and NoF, 0..1.
+        threshold: object where scores are greater; None: each segmenter's own.
+        rerun_without_click: when the annotator finds no error: True: the decoder runs again; False: the
+            episode ends.
+        input: how images reach the model in this protocol: switch of a segmenter -> value.
+        feedback: what of an answer goes into the next click: switch of a segmenter -> value.
+        note: one sentence for readers.
+    """
+
+    name: str
+    annotator: Any
+    clicks: int = 20
+    stop_iou: float | None = None
+    targets: Sequence[float] = (0.80, 0.85, 0.90, 0.95)
+    threshold: float | None = None
+    rerun_without_click: bool = False
+    input: Mapping[str, Any] = field(default_factory=dict)
+    feedback: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", tuple(float(t) for t in self.targets))
+        if isinstance(self.clicks, bool) or not isinstance(self.clicks, int) or self.clicks < 1:
+            raise UserError(
+                f"protocol.clicks={self.clicks!r}: the click limit is a whole number from 1; the field uses 20."
+            )
+        for target in self.targets:
+            if not 0 < target <= 1:
+                raise UserError(f"protocol.targets: {target:g} is not an IoU in (0, 1]; write 0.9 for 90 %.")
+        if self.stop_iou is not None and not 0 < self.stop_iou <= 1:
+            raise UserError(
+                f"protocol.stop_iou={self.stop_iou:g} is not an IoU in (0, 1]; write null for no early stop."
+            )
+        beyond = [t for t in self.targets if self.stop_iou is not None and t > self.stop_iou]
+        if beyond:
+            raise UserError(
+                f"protocol.stop_iou={self.stop_iou:g} ends episodes before target {max(beyond):g} is reached. "
+                f"Set stop_iou to at least {max(self.targets):g}, or to null, or leave that target out."
+            )
+
+    def record(self) -> dict[str, Any]:
+        """Machine-readable form, equal exactly for equal rules; stands in every cell and in config.yaml."""
+        annotator = (
+            self.annotator.record() if hasattr(self.annotator, "record") else {"name": str(self.annotator)}
+        )
+        return {
+            "name": self.name,
+            "annotator": annotator,
+            "clicks": self.clicks,
+            "stop_iou": self.stop_iou,
+            "targets": list(self.targets),
+            "threshold": self.threshold,
+            "rerun_without_click": self.rerun_without_click,
+            "input": dict(self.input),
+            "feedback": dict(self.feedback),
+        }
+
+    def deviations(self, variant: Mapping[str, Any]) -> list[str]:
+        """Settings of a variant that differ from what this protocol asks for, as readable sentences.
+
+        Args:
+            variant: resolved configuration of a variant; switches that it does not have are not compared.
+        """
+        asked = {**self.input, **self.feedback}
+        return [
+            f"{key}={variant[key]!r}, protocol {self.name} asks for {value!r}"
+            for key, value in asked.items()
+            if key in variant and variant[key] != value
+        ]

@@ -17,7 +17,13 @@ from harness.episodes import Truth, encode, run_episode
 from harness.outcome import Tables, card
 from harness.plan import DatasetPlan, Plan, Variant
 
-_QUALITY = (("noc85", "NoC@85"), ("noc90", "NoC@90"), ("noc95", "NoC@95"), ("nof90", "NoF@90"), ("miou5", "5-mIoU %"))
+_QUALITY = (
+    ("noc85", "NoC@85"),
+    ("noc90", "NoC@90"),
+    ("noc95", "NoC@95"),
+    ("nof90", "NoF@90"),
+    ("miou5", "5-mIoU %"),
+)
 
 
 def print_plan(plan: Plan, config: DictConfig, console: Console) -> None:
@@ -43,7 +49,10 @@ def print_plan(plan: Plan, config: DictConfig, console: Console) -> None:
         parts.append(f"latency at most {_duration(float(measure.get('budget_s') or 0))}")
     if measure.get("flops"):
         parts.append("FLOPs on top")
-    console.print(f"protocol {plan.protocol.name}, out={config.out}; {', '.join(parts)}. Nothing was run or written.", highlight=False)
+    console.print(
+        f"protocol {plan.protocol.name}, out={config.out}; {', '.join(parts)}. Nothing was run or written.",
+        highlight=False,
+    )
 
 
 def _episode_seconds(variant: Variant, data: DatasetPlan, protocol: Any, clicks: int) -> tuple[float, str]:
@@ -52,7 +61,9 @@ def _episode_seconds(variant: Variant, data: DatasetPlan, protocol: Any, clicks:
     sample = data.dataset.load(data.dataset.names[0])
     embedding, encode_ms = encode(segmenter, sample.image)
     start = time.perf_counter()
-    episode = run_episode(segmenter, embedding, encode_ms, Truth(sample), protocol.annotator.start(sample), protocol)
+    episode = run_episode(
+        segmenter, embedding, encode_ms, Truth(sample), protocol.annotator.start(sample), protocol
+    )
     per_click = (time.perf_counter() - start) / max(len(episode["clicks"]), 1)
     return encode_ms / 1e3 + per_click * clicks, card(segmenter)["weights_status"]
 
@@ -62,7 +73,10 @@ def print_summary(plan: Plan, tables: Tables, out: Path, seconds: float, console
     for data in plan.datasets:
         _print_dataset(plan, data, tables, console)
     if not tables.failures.empty:
-        console.print(f"[bold yellow]{len(tables.failures)} failures[/], see {out / 'failures.csv'}; the first:", highlight=False)
+        console.print(
+            f"[bold yellow]{len(tables.failures)} failures[/], see {out / 'failures.csv'}; the first:",
+            highlight=False,
+        )
         first = tables.failures.iloc[0]
         where = ", ".join(str(first[k]) for k in ("stage", "variant", "dataset", "sample") if first[k])
         console.print(f"  {where}: {first['error']}", highlight=False, markup=False)
@@ -72,8 +86,12 @@ def print_summary(plan: Plan, tables: Tables, out: Path, seconds: float, console
 def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Console) -> None:
     protocol = plan.protocol
     note = f" ({data.note})" if data.note else ""
-    summary = tables.summary if tables.summary is not None else pd.DataFrame(columns=["variant", "dataset", "metric"])
-    summary = summary[summary["dataset"] == data.name]
+    summary = (
+        tables.summary
+        if tables.summary is not None
+        else pd.DataFrame(columns=["variant", "dataset", "size_bin", "metric"])
+    )
+    summary = summary[(summary["dataset"] == data.name) & (summary["size_bin"] == "all")]
     samples = int(summary["samples"].max()) if len(summary) else 0
     table = Table(
         title=f"{data.name}{note}: {samples} of {len(data.dataset)} samples, protocol {protocol.name}, up to {protocol.clicks} clicks",
@@ -90,7 +108,9 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
         table.add_column(f"click ms, {count} thr", justify="right")
     if tables.flops is not None:
         table.add_column("GMACs/click", justify="right")
-    status = tables.clicks.groupby("variant")["weights_status"].first().to_dict() if len(tables.clicks) else {}
+    status = (
+        tables.clicks.groupby("variant")["weights_status"].first().to_dict() if len(tables.clicks) else {}
+    )
     for variant in plan.variants:
         rows = summary[summary["variant"] == variant.name].set_index("metric")
         cells = [_value(rows, metric, 100 if metric.startswith("miou") else 1) for metric, _ in _QUALITY]
@@ -129,7 +149,11 @@ def _latency(latency: pd.DataFrame | None, variant: str, threads: int) -> str:
     if rows.empty or rows["median_ms"].isna().all():
         return "-"
     row = rows.sort_values("resolution").iloc[-1]
-    spread = f" [dim]{row['low_ms']:.1f}–{row['high_ms']:.1f}[/]" if math.isfinite(row["high_ms"]) else " [dim]few[/]"
+    spread = (
+        f" [dim]{row['low_ms']:.1f}–{row['high_ms']:.1f}[/]"
+        if math.isfinite(row["high_ms"])
+        else " [dim]few[/]"
+    )
     return f"{row['median_ms']:.1f}{spread}"
 
 

@@ -44,7 +44,7 @@ class Protocol:
         object.__setattr__(self, "targets", tuple(float(t) for t in self.targets))
         if isinstance(self.clicks, bool) or not isinstance(self.clicks, int) or self.clicks < 1:
             raise UserError(
-                f"protocol.clicks={self.clicks!r}: the click limit is a whole number from 1; the field uses 20."
+                f"protocol.clicks={self.clicks!r}: a whole number of clicks from 1; the field uses 20."
             )
         for target in self.targets:
             if not 0 < target <= 1:
@@ -56,7 +56,7 @@ class Protocol:
         beyond = [t for t in self.targets if self.stop_iou is not None and t > self.stop_iou]
         if beyond:
             raise UserError(
-                f"protocol.stop_iou={self.stop_iou:g} ends episodes before target {max(beyond):g} is reached. "
+                f"protocol.stop_iou={self.stop_iou:g} ends episodes before target {max(beyond):g}. "
                 f"Set stop_iou to at least {max(self.targets):g}, or to null, or leave that target out."
             )
 

@@ -84,10 +84,8 @@ def read(path: str | Path, name: str = "this model") -> tuple[dict[str, Tensor],
     return _tensors(content, path, name), RELEASED
 
 
-def load(
-    module: nn.Module, state: Mapping[str, Tensor], path: Path, name: str, derived: tuple[str, ...] = ()
-) -> None:
-    """Take over `state` strictly; keys that end in one of `derived` are dropped unless the module has them."""
+def load(module: nn.Module, state: Mapping[str, Tensor], path: Path, name: str, derived: tuple[str, ...] = ()) -> None:
+    """Take over `state` strictly; unknown keys that end in one of `derived` are dropped."""
     own = module.state_dict()
     state = {key: value for key, value in state.items() if key in own or not key.endswith(derived or ("\0",))}
     missing = [key for key in own if key not in state]
@@ -119,9 +117,7 @@ def initialise(module: nn.Module, seed: int, initial: Mapping[str, Initial]) -> 
     Each entry has its own generator, seeded by its key: two models that share a part share its values.
     """
     for key, value in module.state_dict().items():
-        generator = torch.Generator().manual_seed(
-            (zlib.crc32(key.encode()) ^ (seed * 0x9E3779B1)) & 0xFFFFFFFF
-        )
+        generator = torch.Generator().manual_seed((zlib.crc32(key.encode()) ^ (seed * 0x9E3779B1)) & 0xFFFFFFFF)
         special = next((make for end, make in initial.items() if key.endswith(end)), None)
         if special is not None:
             value.copy_(special(tuple(value.shape), generator))
@@ -182,9 +178,7 @@ class _Unpickler(pickle.Unpickler):
         storage = module == "torch" and (
             name.endswith("Storage") or isinstance(getattr(torch, name, None), torch.dtype)
         )
-        rebuild = module in _TENSOR_MODULES and name.startswith(
-            ("_rebuild", "_load_from_bytes", "UntypedStorage")
-        )
+        rebuild = module in _TENSOR_MODULES and name.startswith(("_rebuild", "_load_from_bytes", "UntypedStorage"))
         plain = (module, name) in {
             ("collections", "OrderedDict"),
             ("torch", "Size"),

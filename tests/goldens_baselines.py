@@ -1,0 +1,90 @@
+"""Weights of the baseline goldens (weight_rule.md beside them), and baselines filled with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from goldens import BASELINE_GOLDENS, normal
+
+_F = np.float32
+
+# Per model: (end of the key, what becomes of its standard normal draw n); the first match counts.
+_SPECIAL: dict[str, list[tuple[str, str, float, float]]] = {
+    "segnext": [
+        ("visual_prompts_encoder.proj.weight", "fan", 8.0, 0.0),
+        ("head.seg_conv.weight", "fan", 8.0, 0.0),
+        ("head.seg_conv.bias", "affine", 0.02, 2.3),
+    ],
+    "interformer": [
+        ("gamma_1", "affine", 0.1, 1.0),
+        ("gamma_2", "affine", 0.1, 1.0),
+        ("cls_token", "scale", 0.5, 0.0),
+        ("relative_position_bias_table", "scale", 0.5, 0.0),
+        ("running_var", "absolute", 0.1, 1.0),
+        ("neck.patch_embed", "scale", 2.0, 0.0),
+        ("decode_head.conv_seg.weight", "fan", 6.0, 0.0),
+        ("decode_head.conv_seg.bias", "pair", 0.02, 3.1),
+    ],
+    "hrsam": [
+        (".padding", "scale", 0.5, 0.0),
+        ("As_log", "scale", 0.5, 0.0),
+        ("ssm_proj_bias", "affine", 1.0, -3.0),
+        (".Ds", "affine", 0.02, 1.0),
+        (".gamma", "affine", 0.1, 1.0),
+        ("positional_encoding_gaussian_matrix", "scale", 1.0, 0.0),
+        ("_embed.weight", "scale", 1.0, 0.0),
+        ("neck.point_embeds", "scale", 1.0, 0.0),
+        ("_token.weight", "scale", 1.0, 0.0),
+        ("_tokens.weight", "scale", 1.0, 0.0),
+    ],
+}
+
+
+def weight(model: str, key: str, shape: Iterable[int], dtype: str = "float32") -> np.ndarray | None:
+    """Return the value that the rule gives a state-dict entry of "segnext", "interformer" or "hrsam", or None."""
+    shape = tuple(shape)
+    if "int" in dtype or key.endswith(("num_batches_tracked", "relative_position_index", "rope.freqs")):
+        return None
+    draw = normal(key, shape)
+    fan = math.sqrt(math.prod(shape[1:])) if len(shape) > 1 else 1.0
+    for pattern, kind, gain, offset in _SPECIAL[model]:
+        if key.startswith(pattern) if pattern == "neck.point_embeds" else key.endswith(pattern):
+            if kind == "fan":
+                return draw * _F(gain / fan)
+            if kind == "scale":
+                return _F(gain) * draw
+            if kind == "absolute":
+                draw = np.abs(draw)
+            first = np.array([offset, -offset], _F) if kind == "pair" else _F(offset)
+            return first + _F(gain) * draw
+    if key.endswith("pos_embed"):
+        return _F(0.5) * draw
+    if len(shape) == 1:
+        return _F(1.0) + _F(0.02) * draw if key.endswith(".weight") else _F(0.02) * draw
+    return draw * _F(1.0 / fan)
+
+
+@cache
+def layouts(model: str) -> dict[str, Any]:
+    """Return the released checkpoints' variants: name -> {"parameters", "state_dict": [[key, shape, dtype], …]}."""
+    return BASELINE_GOLDENS.read_json(f"{model}_state_dict.json")["variants"]
+
+
+def fill(module: torch.nn.Module, model: str) -> None:
+    """Overwrite a module (meta or real) by the rule; entries that are not drawn keep their value."""
+    for key, value in module.state_dict().items():
+        drawn = weight(model, key, tuple(value.shape), str(value.dtype).removeprefix("torch."))
+        if drawn is not None:
+            with torch.no_grad():
+                value.copy_(torch.from_numpy(np.ascontiguousarray(drawn)))
+
+
+def unpack(packed: torch.Tensor, height: int, width: int) -> np.ndarray:
+    """Return (…, height, width) of 0 and 1 from maps that were flattened and packed with numpy.packbits."""
+    bits = np.unpackbits(packed.numpy(), axis=-1, count=height * width)
+    return bits.reshape(*packed.shape[:-1], height, width)

@@ -1,0 +1,159 @@
+"""What each torch operator costs, for fvcore's counter. Every operator is in one of three lists; a fourth kind is an error.
+
+Units: a *multiply-accumulate* (MAC) is one product added to a sum, two floating-point operations (FLOPs). PRODUCTS are
+counted in MACs: convolutions, matrix products, attention, einsum. ARITHMETIC is counted in FLOPs: norms, softmax,
+interpolation, pooling, reductions. FREE operators move, compare or index data, or touch each element once (activations, sums
+of two tensors): by the convention of the field they are not counted. gflops = 2 x gmacs + arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+from fvcore.nn.jit_handles import (
+    addmm_flop_jit,
+    bmm_flop_jit,
+    conv_flop_jit,
+    einsum_flop_jit,
+    get_shape,
+    linear_flop_jit,
+)
+
+Handle = Callable[[list[Any], list[Any]], Any]
+
+
+def matmul(inputs: list[Any], outputs: list[Any]) -> int:
+    """MACs of torch.matmul with broadcasting: output elements times the inner length."""
+    a, b = get_shape(inputs[0]), get_shape(inputs[1])
+    assert a is not None and b is not None
+    inner = a[-1]
+    return _size(outputs[0]) * inner
+
+
+def baddbmm(inputs: list[Any], outputs: list[Any]) -> int:
+    """MACs of baddbmm(input, batch1, batch2)."""
+    left = get_shape(inputs[1])
+    assert left is not None
+    return _size(outputs[0]) * left[-1]
+
+
+def attention(inputs: list[Any], outputs: list[Any]) -> int:
+    """MACs of scaled_dot_product_attention: q k^T and the weighted sum of v, softmax not included.
+
+    q (…, L, E), k (…, S, E), v (…, S, Ev): L S (E + Ev) for each batch entry and head.
+    """
+    q, k, v = (get_shape(value) for value in inputs[:3])
+    assert q is not None and k is not None and v is not None
+    return prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
+
+
+def einsum(inputs: list[Any], outputs: list[Any]) -> int:
+    """MACs of an einsum of one or two operands; more operands by fvcore's optimal path."""
+    equation = inputs[0].toIValue().replace(" ", "")
+    shapes = [get_shape(value) for value in inputs[1].node().inputs()]
+    if len(shapes) > 2 or "." in equation:
+        return int(einsum_flop_jit(inputs, outputs))
+    terms = equation.split("->")[0].split(",")
+    sizes = {
+        letter: n
+        for term, shape in zip(terms, shapes, strict=True)
+        for letter, n in zip(term, shape or [], strict=True)
+    }
+    return prod(sizes.values()) if len(shapes) == 2 else 0
+
+
+def per_input(cost: float) -> Handle:
+    """So many FLOPs per element of the first input."""
+    return lambda inputs, outputs: cost * _size(inputs[0])
+
+
+def per_output(cost: float) -> Handle:
+    """So many FLOPs per element of the first output."""
+    return lambda inputs, outputs: cost * _size(outputs[0])
+
+
+def pooling(inputs: list[Any], outputs: list[Any]) -> int:
+    """One FLOP per element of each window: kernel size times output size."""
+    kernel = inputs[1].toIValue() or [1]
+    return _size(outputs[0]) * prod(kernel if len(kernel) > 1 else kernel * 2)
+
+
+def _size(value: Any) -> int:
+    shape = get_shape(value)
+    return prod(shape) if shape is not None else 0
+
+
+PRODUCTS: dict[str, Handle] = {
+    "aten::addmm": addmm_flop_jit,
+    "aten::bmm": bmm_flop_jit,
+    "aten::baddbmm": baddbmm,
+    "aten::mm": matmul,
+    "aten::mv": matmul,
+    "aten::dot": matmul,
+    "aten::matmul": matmul,
+    "aten::linear": linear_flop_jit,
+    "aten::einsum": einsum,
+    "aten::_convolution": conv_flop_jit,
+    "aten::scaled_dot_product_attention": attention,
+}
+
+# Bilinear interpolation combines 4 values, bicubic 16 (a product and a sum for each); norms: mean, variance, scale, shift.
+ARITHMETIC: dict[str, Handle] = {
+    "aten::upsample_bilinear2d": per_output(8),
+    "aten::_upsample_bilinear2d_aa": per_output(8),
+    "aten::upsample_bicubic2d": per_output(32),
+    "aten::_upsample_bicubic2d_aa": per_output(32),
+    "aten::grid_sampler": per_output(8),
+    "aten::layer_norm": per_input(5),
+    "aten::native_layer_norm": per_input(5),
+    "aten::group_norm": per_input(5),
+    "aten::instance_norm": per_input(5),
+    "aten::batch_norm": per_input(2),
+    "aten::var_mean": per_input(3),
+    "aten::var": per_input(3),
+    "aten::std": per_input(3),
+    "aten::softmax": per_input(3),
+    "aten::log_softmax": per_input(3),
+    "aten::norm": per_input(2),
+    "aten::linalg_vector_norm": per_input(2),
+    "aten::sum": per_input(1),
+    "aten::mean": per_input(1),
+    "aten::prod": per_input(1),
+    "aten::cumsum": per_input(1),
+    "aten::logsumexp": per_input(3),
+    "aten::scatter_add": per_input(0),
+    "aten::avg_pool2d": pooling,
+    "aten::adaptive_avg_pool2d": per_input(1),
+}
+# Sums into places: one addition for each added element (third or fourth argument, the source).
+for _name, _source in {"scatter_add": 3, "scatter_add_": 3, "index_add": 3, "index_add_": 3}.items():
+    ARITHMETIC[f"aten::{_name}"] = lambda inputs, outputs, _at=_source: _size(inputs[_at])
+
+FREE = frozenset(
+    "aten::" + name
+    for name in """
+    Int IntImplicit Float Bool ScalarImplicit FloatImplicit size numel dim is_floating_point __and__ __or__ __xor__ __not__
+    __getitem__ __contains__ len item _local_scalar_dense lift lift_fresh lift_fresh_copy
+    abs add add_ sub sub_ rsub mul mul_ div div_ neg reciprocal pow square sqrt sqrt_ rsqrt exp exp_ exp2 log log2 log1p
+    expm1 sin cos tan tanh tanh_ atan2 sigmoid sigmoid_ silu silu_ gelu relu relu_ relu6 leaky_relu leaky_relu_ elu hardtanh
+    hardtanh_ hardswish softplus softplus_ addcmul addcdiv addcmul_ lerp clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_
+    minimum maximum floor floor_ ceil round round_ trunc floor_divide remainder fmod bitwise_and bitwise_or bitwise_xor
+    bitwise_not logical_and logical_or logical_xor logical_not bitwise_left_shift bitwise_right_shift sign isnan isinf isfinite
+    eq ne lt le gt ge max min amax amin aminmax argmax argmin any all sort argsort topk where nonzero nonzero_numpy
+    unique_consecutive unique unique_dim _unique2 bincount searchsorted bucketize count_nonzero equal allclose
+    cat stack concat hstack vstack chunk split split_with_sizes unbind unsafe_split tensor_split
+    index index_select index_put index_put_ _index_put_impl_ gather scatter scatter_ masked_fill masked_fill_ masked_select
+    masked_scatter masked_scatter_ take take_along_dim embedding one_hot index_copy index_copy_ index_fill_ diagonal tril triu
+    view reshape view_as reshape_as flatten unflatten permute transpose transpose_ t movedim squeeze squeeze_ unsqueeze unsqueeze_
+    expand expand_as repeat repeat_interleave tile broadcast_to select slice narrow roll flip rot90 unfold im2col col2im
+    as_strided pixel_shuffle pixel_unshuffle contiguous clone detach detach_ copy_ to type_as _to_copy alias numpy_T
+    constant_pad_nd pad reflection_pad2d reflection_pad1d replication_pad2d replication_pad1d
+    arange linspace zeros zeros_like ones ones_like full full_like fill_ zero_ empty empty_like new_empty new_zeros new_ones
+    new_full eye tensor scalar_tensor meshgrid cartesian_prod rand randn randint randperm normal_ uniform_ set_ resize_
+    dropout feature_dropout identity upsample_nearest2d _upsample_nearest_exact2d max_pool2d adaptive_max_pool2d
+    view_as_complex view_as_real complex real imag polar resolve_conj resolve_neg result_type
+    fill_diagonal_ new_empty_strided empty_strided swapaxes swapdims ravel nan_to_num _shape_as_tensor is_nonzero
+    """.split()
+)  # fmt: skip

@@ -1,0 +1,85 @@
+"""Statistics of repeated timings: medians with non-parametric intervals, pairwise ratios, settling.
+
+Timings are skewed, have outliers and drift, so nothing here assumes a distribution. The unit of repetition is a *round*:
+within one round every variant runs the same workload once, so rounds are exchangeable while single timings are not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binom
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A median with its interval; the interval is infinite where there are too few values for the level."""
+
+    median: float
+    low: float
+    high: float
+
+
+def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """Median with the order-statistic interval of the sign test.
+
+    P(x_(k+1) <= true median <= x_(n-k)) = 1 - 2 P(Bin(n, 1/2) <= k) for any continuous distribution (with ties it is
+    larger); the largest k that keeps at least `level` is taken. Below 6 values no k keeps 95 %: (0, inf).
+    Source: any text on the sign test, e.g. Conover, Practical Nonparametric Statistics, section 3.2; asv does the same.
+
+    Args:
+        values: positive numbers, one per round.
+        level: coverage asked for, in (0, 1).
+    """
+    ordered = np.sort(np.asarray(values, dtype=float))
+    n = len(ordered)
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    k = order_statistic(n, level)
+    low, high = (0.0, math.inf) if k is None else (float(ordered[k]), float(ordered[n - 1 - k]))
+    return Interval(float(np.median(ordered)), low, high)
+
+
+def order_statistic(n: int, level: float = LEVEL) -> int | None:
+    """Index k (from 0) such that [x_k, x_(n-1-k)] covers the median at `level`; None if n is too small.
+
+    >>> order_statistic(5) is None, order_statistic(6), order_statistic(9)
+    (True, 0, 1)
+    """
+    tails = 2 * binom.cdf(np.arange(n // 2), n, 0.5)
+    kept = np.nonzero(tails <= 1 - level)[0]
+    return int(kept[-1]) if len(kept) else None
+
+
+def ratio_interval(values: Sequence[float], base: Sequence[float], level: float = LEVEL) -> Interval:
+    """Median of the ratios value / base, paired by round, with its interval.
+
+    Pairing removes whatever slows both alike (clock frequency, a neighbour), which a ratio of medians keeps.
+
+    Raises:
+        ValueError: the two have different lengths.
+    """
+    if len(values) != len(base):
+        raise ValueError(f"ratios are paired by round: {len(values)} rounds against {len(base)}")
+    return median_interval(np.asarray(values, dtype=float) / np.asarray(base, dtype=float), level)
+
+
+def spread(values: Sequence[float]) -> float:
+    """Run-to-run spread: interquartile range over the median; NaN below four values."""
+    if len(values) < 4:
+        return math.nan
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return float((high - low) / middle)
+
+
+def settled(series: Sequence[float], window: int = 3, tolerance: float = 0.05) -> bool:
+    """Whether warming up is over: the median of the last `window` values is within `tolerance` of the one before."""
+    if len(series) < 2 * window:
+        return False
+    before, last = np.median(series[-2 * window : -window]), np.median(series[-window:])
+    return bool(abs(last - before) <= tolerance * before)

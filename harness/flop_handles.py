@@ -1,9 +1,11 @@
-"""What each torch operator costs, for fvcore's counter. Every operator is in one of three lists; a fourth kind is an error.
+"""What each torch operator costs, for fvcore's counter. Every operator is in one of three lists; a fourth kind is an
+error.
 
-Units: a *multiply-accumulate* (MAC) is one product added to a sum, two floating-point operations (FLOPs). PRODUCTS are
-counted in MACs: convolutions, matrix products, attention, einsum. ARITHMETIC is counted in FLOPs: norms, softmax,
-interpolation, pooling, reductions. FREE operators move, compare or index data, or touch each element once (activations, sums
-of two tensors): by the convention of the field they are not counted. gflops = 2 x gmacs + arithmetic.
+Units: a *multiply-accumulate* (MAC) is one product added to a sum, two floating-point operations (FLOPs). PRODUCTS
+are counted in MACs: convolutions, matrix products, attention, einsum. ARITHMETIC is counted in FLOPs: norms, softmax,
+interpolation, pooling, reductions. FREE operators move, compare or index data, or touch each element once
+(activations, sums of two tensors): by the convention of the field they are not counted. gflops = 2 x gmacs +
+arithmetic.
 """
 
 from __future__ import annotations
@@ -99,7 +101,8 @@ PRODUCTS: dict[str, Handle] = {
     "aten::scaled_dot_product_attention": attention,
 }
 
-# Bilinear interpolation combines 4 values, bicubic 16 (a product and a sum for each); norms: mean, variance, scale, shift.
+# Bilinear interpolation combines 4 values, bicubic 16 (a product and a sum for each); norms: mean, variance, scale,
+# shift.
 ARITHMETIC: dict[str, Handle] = {
     "aten::upsample_bilinear2d": per_output(8),
     "aten::_upsample_bilinear2d_aa": per_output(8),
@@ -131,29 +134,27 @@ ARITHMETIC: dict[str, Handle] = {
 for _name, _source in {"scatter_add": 3, "scatter_add_": 3, "index_add": 3, "index_add_": 3}.items():
     ARITHMETIC[f"aten::{_name}"] = lambda inputs, outputs, _at=_source: _size(inputs[_at])
 
-FREE = frozenset(
-    "aten::" + name
-    for name in """
-    Int IntImplicit Float Bool ScalarImplicit FloatImplicit size numel dim is_floating_point __and__ __or__ __xor__ __not__
-    __getitem__ __contains__ len item _local_scalar_dense lift lift_fresh lift_fresh_copy
-    abs add add_ sub sub_ rsub mul mul_ div div_ neg reciprocal pow square sqrt sqrt_ rsqrt exp exp_ exp2 log log2 log1p
-    expm1 sin cos tan tanh tanh_ atan2 sigmoid sigmoid_ silu silu_ gelu relu relu_ relu6 leaky_relu leaky_relu_ elu hardtanh
-    hardtanh_ hardswish softplus softplus_ addcmul addcdiv addcmul_ lerp clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_
-    minimum maximum floor floor_ ceil round round_ trunc floor_divide remainder fmod bitwise_and bitwise_or bitwise_xor
-    bitwise_not logical_and logical_or logical_xor logical_not bitwise_left_shift bitwise_right_shift sign isnan isinf isfinite
-    eq ne lt le gt ge max min amax amin aminmax argmax argmin any all sort argsort topk where nonzero nonzero_numpy
-    unique_consecutive unique unique_dim _unique2 bincount searchsorted bucketize count_nonzero equal allclose
-    cat stack concat hstack vstack chunk split split_with_sizes unbind unsafe_split tensor_split
-    index index_select index_put index_put_ _index_put_impl_ gather scatter scatter_ masked_fill masked_fill_ masked_select
-    masked_scatter masked_scatter_ take take_along_dim embedding one_hot index_copy index_copy_ index_fill_ diagonal tril triu
-    view reshape view_as reshape_as flatten unflatten permute transpose transpose_ t movedim squeeze squeeze_ unsqueeze unsqueeze_
-    expand expand_as repeat repeat_interleave tile broadcast_to select slice narrow roll flip rot90 unfold im2col col2im
-    as_strided pixel_shuffle pixel_unshuffle contiguous clone detach detach_ copy_ to type_as _to_copy alias numpy_T
-    constant_pad_nd pad reflection_pad2d reflection_pad1d replication_pad2d replication_pad1d
-    arange linspace zeros zeros_like ones ones_like full full_like fill_ zero_ empty empty_like new_empty new_zeros new_ones
-    new_full eye tensor scalar_tensor meshgrid cartesian_prod rand randn randint randperm normal_ uniform_ set_ resize_
-    dropout feature_dropout identity upsample_nearest2d _upsample_nearest_exact2d max_pool2d adaptive_max_pool2d
-    view_as_complex view_as_real complex real imag polar resolve_conj resolve_neg result_type
-    fill_diagonal_ new_empty_strided empty_strided swapaxes swapdims ravel nan_to_num _shape_as_tensor is_nonzero
-    """.split()
-)  # fmt: skip
+_FREE_NAMES = """
+Int IntImplicit Float Bool ScalarImplicit FloatImplicit size numel dim is_floating_point __and__ __or__ __xor__
+__not__ __getitem__ __contains__ len item _local_scalar_dense lift lift_fresh lift_fresh_copy abs add add_ sub sub_
+rsub mul mul_ div div_ neg reciprocal pow square sqrt sqrt_ rsqrt exp exp_ exp2 log log2 log1p expm1 sin cos tan
+tanh tanh_ atan2 sigmoid sigmoid_ silu silu_ gelu relu relu_ relu6 leaky_relu leaky_relu_ elu hardtanh hardtanh_
+hardswish softplus softplus_ addcmul addcdiv addcmul_ lerp clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_
+minimum maximum floor floor_ ceil round round_ trunc floor_divide remainder fmod bitwise_and bitwise_or bitwise_xor
+bitwise_not logical_and logical_or logical_xor logical_not bitwise_left_shift bitwise_right_shift sign isnan isinf
+isfinite eq ne lt le gt ge max min amax amin aminmax argmax argmin any all sort argsort topk where nonzero
+nonzero_numpy unique_consecutive unique unique_dim _unique2 bincount searchsorted bucketize count_nonzero equal
+allclose cat stack concat hstack vstack chunk split split_with_sizes unbind unsafe_split tensor_split index
+index_select index_put index_put_ _index_put_impl_ gather scatter scatter_ masked_fill masked_fill_ masked_select
+masked_scatter masked_scatter_ take take_along_dim embedding one_hot index_copy index_copy_ index_fill_ diagonal
+tril triu view reshape view_as reshape_as flatten unflatten permute transpose transpose_ t movedim squeeze squeeze_
+unsqueeze unsqueeze_ expand expand_as repeat repeat_interleave tile broadcast_to select slice narrow roll flip rot90
+unfold im2col col2im as_strided pixel_shuffle pixel_unshuffle contiguous clone detach detach_ copy_ to type_as
+_to_copy alias numpy_T constant_pad_nd pad reflection_pad2d reflection_pad1d replication_pad2d replication_pad1d
+arange linspace zeros zeros_like ones ones_like full full_like fill_ zero_ empty empty_like new_empty new_zeros
+new_ones new_full eye tensor scalar_tensor meshgrid cartesian_prod rand randn randint randperm normal_ uniform_ set_
+resize_ dropout feature_dropout identity upsample_nearest2d _upsample_nearest_exact2d max_pool2d adaptive_max_pool2d
+view_as_complex view_as_real complex real imag polar resolve_conj resolve_neg result_type fill_diagonal_
+new_empty_strided empty_strided swapaxes swapdims ravel nan_to_num _shape_as_tensor is_nonzero
+"""
+FREE = frozenset(f"aten::{name}" for name in _FREE_NAMES.split())

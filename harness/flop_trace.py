@@ -1,9 +1,9 @@
 """Counting the operators of one real call: fvcore's analysis over a trace of whatever a segmenter does in it.
 
-fvcore traces `module.forward(tensors)`, drops operators whose result does not reach the output, and makes every shape a
-traced value. A click is none of that: arrays in, arrays out, boxes and routing decided in Python. So the call runs inside a
-module without inputs, every tensor that an operator makes is tied to the output (by an empty tensor, to hold no memory),
-and shapes stay plain numbers. What is counted is then exactly the path that this input took.
+fvcore traces `module.forward(tensors)`, drops operators whose result does not reach the output, and makes every shape
+a traced value. A click is none of that: arrays in, arrays out, boxes and routing decided in Python. So the call runs
+inside a module without inputs, every tensor that an operator makes is tied to the output (by an empty tensor, to hold
+no memory), and shapes stay plain numbers. What is counted is then exactly the path that this input took.
 """
 
 from __future__ import annotations
@@ -148,11 +148,11 @@ class _KeepEverything(TorchFunctionMode):
 @contextlib.contextmanager
 def _untraced() -> Iterator[None]:
     state = torch._C._get_tracing_state()
-    torch._C._set_tracing_state(None)
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        torch._C._set_tracing_state(state)
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
 
 
 def _tagged(handle: Callable[..., Any], kind: str) -> Callable[..., Counter[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,8 +17,8 @@ from harness.sample import Sample
 
 ALL = "all"
 COLUMNS = [
-    "variant", "resolution", "part", "kind", "size_bin", "gmacs", "gflops", "mbytes", "counted", "workload", "weights_status",
-    "error",
+    "variant", "resolution", "part", "kind", "size_bin", "gmacs", "gflops", "mbytes", "counted", "workload",
+    "weights_status", "error",
 ]  # fmt: skip
 
 
@@ -39,10 +40,10 @@ def measure(
         progress: called with one line of text before each variant.
 
     Returns:
-        The rows of flops.csv: part ``total``, ``other`` and each of the segmenter's parts; kind ``encode``, ``first``,
-        ``later`` (mean over the later clicks); size_bin of the object or ``all`` (mean over the images). `gmacs` are
-        multiply-accumulates of products in 1e9, `gflops` two per MAC plus other arithmetic. A variant without
-        `module` and `parts`, or with an operator of unknown cost, has one row with the reason in `error`.
+        The rows of flops.csv: part ``total``, ``other`` and each of the segmenter's parts; kind ``encode``,
+        ``first``, ``later`` (mean over the later clicks); size_bin of the object or ``all`` (mean over the images).
+        `gmacs` are multiply-accumulates of products in 1e9, `gflops` two per MAC plus other arithmetic. A variant
+        without `module` and `parts`, or with an operator of unknown cost, has one row with the reason in `error`.
     """
     rows: list[dict[str, Any]] = []
     encodes: dict[tuple[str, int], list[dict[str, Count]]] = {}
@@ -98,7 +99,7 @@ def count_episode(
         if k:
             replay.prepare(session, episode, k)
         click = given if replay.truth else latency_workload.next_click(prediction, episode.mask)
-        scores, counts = _counted(lambda click=click: session.click(click), module, parts)
+        scores, counts = _counted(functools.partial(session.click, click), module, parts)
         prediction = np.asarray(scores) > replay.threshold
         found.append((k + 1, counts))
     return found
@@ -133,8 +134,8 @@ def _rows(
                 continue
             made.append({
                 **common, "part": part, "kind": kind, "size_bin": in_bin, "gmacs": total.macs / len(many) / 1e9,
-                "gflops": total.flops / len(many) / 1e9, "mbytes": total.bytes / len(many) / 1e6, "counted": len(many),
-                "workload": replay.workload, "weights_status": getattr(segmenter, "weights_status", ""),
+                "gflops": total.flops / len(many) / 1e9, "mbytes": total.bytes / len(many) / 1e6, "counted":
+                len(many), "workload": replay.workload, "weights_status": getattr(segmenter, "weights_status", ""),
             })  # fmt: skip
     return made
 

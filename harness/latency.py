@@ -1,12 +1,13 @@
 """Latency of every variant: one pinned child per (variant, threads, resolution), interleaved in rounds.
 
-The parent only sends "do a round" to one child at a time and blocks on its pipe. All children of a resolution wait side by
-side (as far as memory allows), so that round i of every variant runs within seconds of round i of the base: drift hits all
-alike, and ratios are taken within a round.
+The parent only sends "do a round" to one child at a time and blocks on its pipe. All children of a resolution wait
+side by side (as far as memory allows), so that round i of every variant runs within seconds of round i of the base:
+drift hits all alike, and ratios are taken within a round.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 import tempfile
@@ -54,7 +55,8 @@ class Options:
             UserError: a value out of range.
         """
         known = {f.name for f in fields(cls)}
-        made = cls(**{k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in measure.items() if k in known})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in measure.items() if k in known}
+        made = cls(**values)
         if made.workload not in ("auto", "recorded", "truth"):
             raise UserError(f"measure.workload={made.workload!r}: allowed are auto, recorded, truth.")
         if not made.threads or not made.resolutions:
@@ -95,7 +97,8 @@ class Options:
 class Runner:
     """One child and everything that it said.
 
-    `rounds` maps the number of a round to its answer; `parts` are the answers of the second pass; `error` is why it ended.
+    `rounds` maps the number of a round to its answer; `parts` are the answers of the second pass; `error` is why it
+    ended.
     """
 
     variant: str
@@ -155,7 +158,7 @@ def measure(
         UserError: options out of range, or no sample with an object.
     """
     settings = options if isinstance(options, Options) else Options.of(options)
-    tell = progress or (lambda text: None)
+    tell = _seldom(progress) if progress else (lambda text: None)
     base = base if base in variants else next(iter(variants), None)
     pixels = sum(r * r for r in settings.resolutions)
     runners: list[Runner] = []
@@ -173,6 +176,18 @@ def measure(
     if out is not None:
         latency_frames.write(frames, Path(out))
     return frames.latency
+
+
+def _seldom(tell: Progress, every_s: float = 10.0) -> Progress:
+    """Pass on a line only so often."""
+    last = [-math.inf]
+
+    def seldom(text: str) -> None:
+        if time.monotonic() - last[0] >= every_s:
+            last[0] = time.monotonic()
+            tell(text)
+
+    return seldom
 
 
 class _Group:

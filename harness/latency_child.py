@@ -1,7 +1,8 @@
 """The measuring child: `python -m harness.latency_child JOB.json`, one per (variant, threads, resolution).
 
-It pins itself before anything heavy is imported, builds the segmenter, and then answers one JSON line per command on its
-original standard output; whatever libraries print goes to standard error. No MLflow, no harness beyond what is named here.
+It pins itself before anything heavy is imported, builds the segmenter, and then answers one JSON line per command on
+its original standard output; whatever libraries print goes to standard error. No MLflow, no harness beyond what is
+named here.
 
 Commands: ``build``, ``warm``, ``round`` (``parts: true`` for the pass with hooks), ``stop``.
 """
@@ -141,7 +142,7 @@ def _describe(error: Exception) -> str:
 
 
 def _die_with_parent() -> None:
-    """A child that hangs must not outlive a parent that was killed; and it, not the parent, is the one to run out of memory."""
+    """A child that hangs must not outlive a killed parent; and it, not the parent, is the one to run out of memory."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     with contextlib.suppress(OSError):

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 ALL = "all"
 CLICKS = 20  # of the field's SPC: encode / 20 + online
 COLUMNS = [
-    "variant", "threads", "resolution", "kind", "size_bin", "median_ms", "low_ms", "high_ms", "p10_ms", "p90_ms", "repeats",
-    "timings", "base", "ratio", "ratio_low", "ratio_high", "peak_rss_mb", "workload", "weights_status", "steal", "other_load",
-    "spread", "contended", "error",
+    "variant", "threads", "resolution", "kind", "size_bin", "median_ms", "low_ms", "high_ms", "p10_ms", "p90_ms",
+    "repeats", "timings", "base", "ratio", "ratio_low", "ratio_high", "peak_rss_mb", "workload", "weights_status",
+    "steal", "other_load", "spread", "contended", "error",
 ]  # fmt: skip
 
 
@@ -36,7 +36,7 @@ class Frames:
 
 
 def build(runners: Sequence[Runner], base: str | None, settings: Options) -> Frames:
-    """Rows per (variant, threads, resolution, kind, size bin), ratios paired by round with the base variant's child."""
+    """Rows per (variant, threads, resolution, kind, size bin), ratios paired by round with the base's child."""
     bases = {(r.threads, r.resolution): r for r in runners if r.variant == base}
     rows: list[dict[str, Any]] = []
     for runner in runners:
@@ -94,7 +94,8 @@ def _rows(runner: Runner, base: Runner | None, base_name: str, settings: Options
         rows.append({
             **common, "kind": kind, "size_bin": in_bin, "median_ms": middle.median, "low_ms": middle.low,
             "high_ms": middle.high, "p10_ms": p10, "p90_ms": p90, "repeats": len(values), "timings": len(single),
-            "ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high, "spread": spread(list(values.values())),
+            "ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high,
+            "spread": spread(list(values.values())),
         })  # fmt: skip
     return rows
 

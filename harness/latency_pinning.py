@@ -1,7 +1,7 @@
 """Pinning a measuring process to its CPUs and threads. Imports nothing that starts threads: it runs before torch.
 
-Order matters: libgomp and MKL read their environment and the affinity mask when they are loaded, inter-op threads can be
-set once per process, and OpenCV has a pool of its own.
+Order matters: libgomp and MKL read their environment and the affinity mask when they are loaded, inter-op threads can
+be set once per process, and OpenCV has a pool of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ def available_cpus() -> list[int]:
     if not hasattr(os, "sched_getaffinity"):
         return list(range(os.cpu_count() or 1))
     allowed = sorted(os.sched_getaffinity(0))
-    firsts, siblings, seen = [], [], set()
+    firsts: list[int] = []
+    siblings: list[int] = []
+    seen: set[tuple[str, str]] = set()
     for cpu in allowed:
         core = _core(cpu)
         (siblings if core in seen else firsts).append(cpu)
@@ -47,7 +49,8 @@ def pick_cpus(threads: int) -> list[int]:
 def environment(threads: int, base: Mapping[str, str]) -> dict[str, str]:
     """The environment of a child with so many threads."""
     made = {**base, **{name: str(threads) for name in _POOLS}}
-    # Torch and OpenCV spin for a while after a parallel region; children wait side by side, so they must sleep instead.
+    # Torch and OpenCV spin for a while after a parallel region; children wait side by side, so they must sleep
+    # instead.
     made.setdefault("GOMP_SPINCOUNT", "10000")
     made["OMP_DYNAMIC"] = "FALSE"
     made["MKL_DYNAMIC"] = "FALSE"

@@ -1,7 +1,8 @@
 """Statistics of repeated timings: medians with non-parametric intervals, pairwise ratios, settling.
 
-Timings are skewed, have outliers and drift, so nothing here assumes a distribution. The unit of repetition is a *round*:
-within one round every variant runs the same workload once, so rounds are exchangeable while single timings are not.
+Timings are skewed, have outliers and drift, so nothing here assumes a distribution. The unit of repetition is a
+*round*: within one round every variant runs the same workload once, so rounds are exchangeable while single timings
+are not.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
 
     P(x_(k+1) <= true median <= x_(n-k)) = 1 - 2 P(Bin(n, 1/2) <= k) for any continuous distribution (with ties it is
     larger); the largest k that keeps at least `level` is taken. Below 6 values no k keeps 95 %: (0, inf).
-    Source: any text on the sign test, e.g. Conover, Practical Nonparametric Statistics, section 3.2; asv does the same.
+    Source: any text on the sign test, e.g. Conover, Practical Nonparametric Statistics, section 3.2; asv does the
+    same.
 
     Args:
         values: positive numbers, one per round.

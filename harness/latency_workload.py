@@ -1,11 +1,11 @@
 """The workload of a latency or FLOP measurement: a few images, and for each the masks and clicks of one episode.
 
-Time and FLOPs of a click depend on the previous mask (box, boundary tokens, crop), so the workload must have real ones:
+Time and FLOPs of a click depend on the previous mask (box, boundary tokens, crop), so the workload needs real ones:
 
 * ``recorded``: the segmenter clicks once through the image with the annotator, untimed; the timed passes replay those
   clicks, so that every previous mask is the model's own.
-* ``truth``: for untrained weights, whose own masks mean nothing: before each later click the session is given the ground
-  truth with seeded errors, if it offers ``replace_prediction(mask)``.
+* ``truth``: for untrained weights, whose own masks mean nothing: before each later click the session is given the
+  ground truth with seeded errors, if it offers ``replace_prediction(mask)``.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def resize(sample: Sample, longest: int) -> Sample:
 def erroneous(truth: np.ndarray, iou: float, rng: np.random.Generator) -> np.ndarray:
     """Ground truth with a wandering boundary, spurious and missing parts, at about this IoU.
 
-    The signed distance to the boundary plus smooth noise, thresholded at 0; the noise amplitude is found by bisection.
+    The signed distance to the boundary plus smooth noise, thresholded at 0; the noise amplitude is found by
+    bisection.
 
     Args:
         truth: (H, W) bool with at least one object pixel.

@@ -17,12 +17,12 @@ import psutil
 from harness import latency_pinning
 
 _PACKAGES = (
-    "torch", "numpy", "scipy", "pandas", "opencv-python-headless", "transformers", "mlflow", "hydra-core", "scikit-image",
-    "scikit-learn", "safetensors", "fvcore",
+    "torch", "numpy", "scipy", "pandas", "opencv-python-headless", "transformers", "mlflow", "hydra-core",
+    "scikit-image", "scikit-learn", "safetensors", "fvcore",
 )  # fmt: skip
 _INSTRUCTIONS = (
-    "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile",
-    "amx_bf16", "amx_int8", "neon", "asimd", "sve", "bf16",
+    "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16",
+    "amx_tile", "amx_bf16", "amx_int8", "neon", "asimd", "sve", "bf16",
 )  # fmt: skip
 
 

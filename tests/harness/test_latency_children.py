@@ -74,9 +74,15 @@ def test_every_way_of_dying_is_a_row_and_the_others_go_on(samples):
 
 @pytest.mark.parametrize(
     ("setting", "word"),
-    [({"threads": [99]}, "threads"), ({"threads": ["many"]}, "all"), ({"workload": "x"}, "recorded"), ({"budget_s": 0}, "budget_s"),
-     ({"resolutions": []}, "resolutions"), ({"resolutions": [8]}, "32")],
-)  # fmt: skip
+    [
+        ({"threads": [99]}, "threads"),
+        ({"threads": ["many"]}, "all"),
+        ({"workload": "x"}, "recorded"),
+        ({"budget_s": 0}, "budget_s"),
+        ({"resolutions": []}, "resolutions"),
+        ({"resolutions": [8]}, "32"),
+    ],
+)
 def test_bad_settings_name_what_is_allowed(samples, setting, word):
     with pytest.raises(UserError, match=word):
         latency.measure({"tiny": toy("Tiny")}, samples, {**QUICK, **setting})

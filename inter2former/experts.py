@@ -1,0 +1,144 @@
+"""HMoE, hybrid mixture of experts: all tokens share a narrow feed-forward; boundary tokens add one of eight
+experts.
+
+`on`      shared part for all; boundary tokens add the expert of the highest gate, weighted against the shared
+part.
+`shared`  the shared part alone: what the routed experts are worth.
+`dense`   off: one feed-forward of the full hidden width for all tokens.
+
+An expert is chosen by gate plus a bias that training moves against the load, a fixed step towards balance,
+without a loss of its own.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inter2former.derived import Derived
+
+BALANCE_STEP = 1e-3
+BALANCE_STEPS = 100_000
+
+
+class SwiGLU(nn.Module):
+    """W3 LN(SiLU(W1 x) * W2 x); the norm belongs to the caller, as experts share one."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(dim, hidden)
+        self.w2 = nn.Linear(dim, hidden)
+        self.w3 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """Map (N, dim) to (N, dim)."""
+        return self.w3(norm(F.silu(self.w1(x)) * self.w2(x)))
+
+
+class DenseFFN(nn.Module):
+    """One SwiGLU of the full hidden width (HMoE off)."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.dense_ffn = SwiGLU(dim, hidden)
+        self.dense_ln = nn.LayerNorm(hidden)
+
+    def forward(self, x: Tensor, z: Tensor, boundary: Tensor) -> Tensor:
+        """Return x + FFN(z); tokens (N, dim)."""
+        return x + self.dense_ffn(z, self.dense_ln)
+
+
+class HMoE(nn.Module):
+    """Hybrid mixture of experts.
+
+    Args:
+        dim: token width.
+        hidden: width of the shared part and of each expert.
+        experts: how many.
+        routed: False leaves the experts out ("shared").
+    """
+
+    exp_bias: Tensor
+    steps: Tensor
+    select_ffn_w1: Tensor
+    select_ffn_b1: Tensor
+    select_ffn_w2: Tensor
+    select_ffn_b2: Tensor
+    select_ffn_w3: Tensor
+    select_ffn_b3: Tensor
+
+    def __init__(self, dim: int, hidden: int, experts: int, routed: bool = True) -> None:
+        super().__init__()
+        self.experts, self.routed = experts, routed
+        for number, (rows, columns) in enumerate(((hidden, dim), (hidden, dim), (dim, hidden)), start=1):
+            weight = torch.randn(experts, rows, columns) / math.sqrt(columns)
+            self.register_parameter(f"select_ffn_w{number}", nn.Parameter(weight))
+            self.register_parameter(f"select_ffn_b{number}", nn.Parameter(torch.zeros(experts, rows)))
+        self.register_buffer("exp_bias", torch.zeros(experts))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.shared_ffn = SwiGLU(dim, hidden)
+        self.shared_ln = nn.LayerNorm(hidden)
+        self.shared_gate = nn.Sequential(nn.Linear(dim, 1))
+        self.select_ln = nn.LayerNorm(hidden)
+        self.expert_gate = nn.Sequential(nn.Linear(dim, experts))
+        self._derived = Derived()
+
+    def forward(self, x: Tensor, z: Tensor, boundary: Tensor) -> Tensor:
+        """Return x + FFN(z).
+
+        Args:
+            x: residual stream (N, dim).
+            z: the same normalised.
+            boundary: (n,) int64, tokens with a routed expert.
+        """
+        shared = self.shared_ffn(z, self.shared_ln)
+        if not self.routed or not len(boundary):
+            return x + shared
+        near = z[boundary]
+        chosen, share = self.route(near)
+        routed = self.run_experts(near, chosen) * share[:, None]
+        weight = torch.ones(len(z), 1, dtype=z.dtype, device=z.device)
+        weight = weight.index_copy(0, boundary, 1 - share[:, None])
+        return (x + shared * weight).index_add(0, boundary, routed)
+
+    def route(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return for tokens (n, dim) the expert (n,) int64 and its share (n,) against the shared part."""
+        gates = torch.sigmoid(self.expert_gate(z))
+        chosen = (gates + self.exp_bias).argmax(-1)
+        if self.training:
+            self.balance(chosen)
+        gate = gates.gather(1, chosen[:, None])[:, 0]
+        return chosen, torch.sigmoid(gate - torch.sigmoid(self.shared_gate(z))[:, 0])
+
+    @torch.no_grad()
+    def balance(self, chosen: Tensor) -> None:
+        """Move the selection bias one step against the load of this batch, summed over all processes."""
+        if int(self.steps) >= BALANCE_STEPS:
+            return
+        counts = torch.bincount(chosen, minlength=self.experts).to(self.exp_bias.dtype)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(counts)
+        self.exp_bias -= BALANCE_STEP * torch.sign(counts - counts.sum() / self.experts)
+        self.steps += 1
+
+    def run_experts(self, z: Tensor, chosen: Tensor) -> Tensor:
+        """Run every token (n, dim) through its expert: tokens sorted by expert, one product per expert."""
+        order = torch.argsort(chosen, stable=True)
+        sizes = torch.bincount(chosen, minlength=self.experts).tolist()
+        hidden = torch.cat(
+            [
+                F.silu(F.linear(part, self.select_ffn_w1[e], self.select_ffn_b1[e]))
+                * F.linear(part, self.select_ffn_w2[e], self.select_ffn_b2[e])
+                for e, part in enumerate(z[order].split(sizes))
+            ]
+        )
+        out = torch.cat(
+            [
+                F.linear(part, self.select_ffn_w3[e], self.select_ffn_b3[e])
+                for e, part in enumerate(self.select_ln(hidden).split(sizes))
+            ]
+        )
+        return torch.empty_like(out).index_copy(0, order, out)

@@ -44,7 +44,10 @@ def main_guard(command: Callable[[Sequence[str]], int]) -> Callable[[], None]:
 def parser(prog: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     """A parser for `--config-dir DIR key=value …`; the help text is kept as it is written."""
     made = argparse.ArgumentParser(
-        prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("overrides", nargs="*", metavar="key=value", help="settings, for example dataset.limit=5")
     made.add_argument(

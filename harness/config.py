@@ -43,7 +43,9 @@ class Config:
         self.config_dir = None if config_dir is None else Path(config_dir).expanduser().resolve()
         if self.config_dir is not None:
             if not self.config_dir.is_dir():
-                raise UserError(f"--config-dir {config_dir}: no such folder. Give the folder that holds variant/, dataset/, …")
+                raise UserError(
+                    f"--config-dir {config_dir}: no such folder. Give the folder that holds variant/, dataset/, …"
+                )
             _extend_python_path(self.config_dir)
 
     def options(self, group: str) -> list[str]:
@@ -76,10 +78,14 @@ class Config:
         self.require(group, name)
         with self._hydra() as search_path:
             try:
-                whole = hydra_compose("config", overrides=[*search_path, f"{group}={name}"])
+                whole = hydra_compose(f"{group}/{name}", overrides=search_path)
             except (HydraException, OmegaConfBaseException) as error:
                 raise UserError(self._explain(error, [f"{group}={name}"], search_path)) from error
-        return overlay(OmegaConf.create(OmegaConf.to_container(whole[group], resolve=True)), extra or {}, f"{group} {name!r}")
+        return overlay(
+            OmegaConf.create(OmegaConf.to_container(whole[group], resolve=True)),
+            extra or {},
+            f"{group} {name!r}",
+        )
 
     def require(self, group: str, name: str) -> None:
         """Raise UserError with the near miss if the group has no such option."""
@@ -93,7 +99,9 @@ class Config:
             # `ablation` is absent from the defaults list (its files are global), so Hydra wants a plus: add it for the user.
             return f"{'+' if match['group'] == 'ablation' else ''}{match['group']}={match['name']}"
         if "=" not in override:
-            raise UserError(f"cannot read {override!r}: arguments look like key=value, for example +ablation=dha dataset.limit=3.")
+            raise UserError(
+                f"cannot read {override!r}: arguments look like key=value, for example +ablation=dha dataset.limit=3."
+            )
         return override
 
     @contextlib.contextmanager
@@ -124,7 +132,9 @@ def overlay(base: DictConfig, extra: Mapping[str, Any], what: str) -> DictConfig
     """
     for key in extra:
         if key not in base:
-            raise UserError(f"{what} has no setting {key!r}. {near_miss(str(key), [str(k) for k in base if k != '_target_'])}")
+            raise UserError(
+                f"{what} has no setting {key!r}. {near_miss(str(key), [str(k) for k in base if k != '_target_'])}"
+            )
     merged = OmegaConf.merge(base, dict(extra))
     assert isinstance(merged, DictConfig)
     return merged

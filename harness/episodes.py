@@ -47,7 +47,12 @@ def encode(segmenter: Segmenter, image: np.ndarray) -> tuple[Any, float]:
 
 
 def run_episode(
-    segmenter: Segmenter, embedding: Any, encode_ms: float, truth: Truth, annotator: AnnotatorSession, protocol: ClickProtocol
+    segmenter: Segmenter,
+    embedding: Any,
+    encode_ms: float,
+    truth: Truth,
+    annotator: AnnotatorSession,
+    protocol: ClickProtocol,
 ) -> dict[str, Any]:
     """Click until the protocol's stop rule; return the episode as the store keeps it.
 
@@ -97,7 +102,9 @@ def failed_episode(sample: str, error: BaseException) -> dict[str, Any]:
 def _mask(scores: np.ndarray, threshold: float, shape: tuple[int, ...]) -> np.ndarray:
     if not isinstance(scores, np.ndarray) or scores.shape != shape:
         got = getattr(scores, "shape", type(scores).__name__)
-        raise ValueError(f"the segmenter answered with {got}; a click must return an (H, W) array of scores, here {shape}")
+        raise ValueError(
+            f"the segmenter answered with {got}; a click must return an (H, W) array of scores, here {shape}"
+        )
     # A NaN compares as background without a word; a model that produces one is broken and must say so.
     if np.isnan(scores.sum()):
         raise ValueError("the segmenter answered with NaN scores")

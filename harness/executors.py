@@ -16,7 +16,11 @@ EXECUTORS = ("local", "processes", "slurm")
 
 
 def execute(
-    settings: Mapping[str, Any], work: Work, out: Path, segmenters: Mapping[str, Segmenter] | None, dataset: Any
+    settings: Mapping[str, Any],
+    work: Work,
+    out: Path,
+    segmenters: Mapping[str, Segmenter] | None,
+    dataset: Any,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (variant, episode) as they become known.
 
@@ -49,7 +53,9 @@ def _submit(settings: Mapping[str, Any], work: Work, out: Path) -> Iterator[tupl
         executor.update_parameters(name="is-bench", **{"timeout_min": 24 * 60, **settings.get("parameters", {})})
         jobs = [(chunk, executor.submit(_collect, chunk)) for chunk in split(work, int(settings["chunks"]))]
     except (RuntimeError, OSError, TypeError) as error:
-        raise UserError(f"executor={settings['name']}: {error}. Use executor.name=local where there is no Slurm.") from error
+        raise UserError(
+            f"executor={settings['name']}: {error}. Use executor.name=local where there is no Slurm."
+        ) from error
     for chunk, job in jobs:
         try:
             yield from job.result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,20 @@ def measure(plan: Plan, settings: Mapping[str, Any], store: Store, tables: Table
     steps: dict[str, Callable[[], pd.DataFrame]] = {
         "flops": lambda: flops.measure(variants, samples, settings, progress=lambda text: _tell(console, text)),
         "latency": lambda: latency.measure(
-            variants, samples, settings, base=plan.base, out=store.out, progress=lambda text: _tell(console, text)
+            variants,
+            samples,
+            settings,
+            base=plan.base,
+            out=store.out,
+            progress=lambda text: _tell(console, text),
         ),
     }
     for name in wanted:
         frame = _kept_or_new(name, _stamp(name, plan, settings, samples), steps[name], store, tables)
         if frame is not None:
             setattr(tables, name, frame)
-            for row in frame[frame["error"].fillna("") != ""].drop_duplicates(["variant", "error"]).to_dict("records"):
+            broken = frame[~frame["error"].fillna("").str.contains("^$|do not apply")]
+            for row in broken.drop_duplicates(["variant", "error"]).to_dict("records"):
                 tables.fail(name, row["variant"], row["error"])
 
 
@@ -79,7 +86,7 @@ def _kept_or_new(
     if "error" not in frame:
         frame["error"] = ""
     store.write_table(f"{name}.csv", frame)
-    complete = (frame["error"].fillna("") == "").all()
+    complete = frame["error"].fillna("").str.contains("^$|do not apply").all()
     store.write_json(_STAMPS, {**stamps, name: stamp if complete else "incomplete"})
     return frame
 
@@ -87,10 +94,10 @@ def _kept_or_new(
 def _machine(path: Path, quick: bool, console: Console) -> dict[str, Any]:
     """machine.json; its peaks are measured once per folder and machine, the rest is looked up each time."""
     known = _read(path)
-    if known and known.get("node") == machine.node() and known.get("quick") in (False, quick):
+    if known and known.get("node") == platform.node() and known.get("quick") in (False, quick):
         return known
     _tell(console, "machine: measuring matmul peak and copy bandwidth")
-    return {**machine.describe(quick=quick), "quick": quick, "node": machine.node()}
+    return {**machine.describe(quick=quick), "quick": quick, "node": platform.node()}
 
 
 def _stamp(name: str, plan: Plan, settings: Mapping[str, Any], samples: list[Sample]) -> str:
@@ -101,7 +108,7 @@ def _stamp(name: str, plan: Plan, settings: Mapping[str, Any], samples: list[Sam
         "measure": dict(settings),
         "samples": [s.name for s in samples],
         "dataset": plan.datasets[0].digest,
-        "machine": machine.node(),
+        "machine": platform.node(),
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

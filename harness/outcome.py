@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig
 
-from harness import metrics
+from harness import machine, metrics
 from harness.config import plain
 from harness.plan import Cell, Plan
 from harness.store import CLICK_COLUMNS, CellFile, Store, click_rows
@@ -38,8 +39,6 @@ class Tables:
 
 def cell_header(cell: Cell) -> dict[str, Any]:
     """First line of a cell's file: everything that its rows depend on."""
-    from harness.machine import git_commit
-
     return {
         "cell": cell.key,
         "variant": cell.variant.name,
@@ -50,8 +49,11 @@ def cell_header(cell: Cell) -> dict[str, Any]:
         "dataset_note": cell.data.note,
         "protocol": cell.protocol.name,
         "protocol_record": cell.protocol.record(),
-        "commit": git_commit(),
+        "commit": _commit(),
     }
+
+
+_commit = functools.lru_cache(maxsize=1)(machine.commit)
 
 
 def card(segmenter: Any) -> dict[str, Any]:
@@ -70,19 +72,20 @@ def configuration(plan: Plan, config: DictConfig, command: str) -> dict[str, Any
         "ablation": {"name": plan.name, "title": plan.title, "base": plan.base},
         "variants": {v.name: v.config for v in plan.variants},
         "datasets": {
-            d.name: {"config": d.config, "digest": d.digest, "note": d.note, "samples": len(d.dataset)} for d in plan.datasets
+            d.name: {"config": d.config, "digest": d.digest, "note": d.note, "samples": len(d.dataset)}
+            for d in plan.datasets
         },
         "protocol": plan.protocol.record(),
         "resolved": plain(config),
     }
 
 
-def write(plan: Plan, cells: Mapping[Cell, CellFile], tables: Tables, store: Store) -> None:
+def write(plan: Plan, cells: Sequence[tuple[Cell, CellFile]], tables: Tables, store: Store) -> None:
     """Make every table from the cells and put it on disk; fills `tables`."""
     _collect(cells, tables)
     if cells:
         store.write_table("clicks.parquet", tables.clicks)
-        store.write_json("cells.json", [_cell_entry(cell, file) for cell, file in cells.items()])
+        store.write_json("cells.json", [_cell_entry(cell, file) for cell, file in cells])
         record = plan.protocol.record()
         tables.summary = metrics.summarise(tables.clicks, record)
         store.write_table("summary.csv", tables.summary)
@@ -97,11 +100,11 @@ def write(plan: Plan, cells: Mapping[Cell, CellFile], tables: Tables, store: Sto
     store.write_table("failures.csv", tables.failures)
 
 
-def _collect(cells: Mapping[Cell, CellFile], tables: Tables) -> None:
+def _collect(cells: Sequence[tuple[Cell, CellFile]], tables: Tables) -> None:
     rows: list[dict[str, Any]] = []
     bad: dict[tuple[str, str, str], list[str]] = {}
-    for cell, file in cells.items():
-        header = cell_header(cell)
+    for cell, file in cells:
+        header = file.header
         episodes = list(file.episodes(cell.data.dataset.names))
         rows += click_rows(header, (e for e in episodes if not e.get("error")))
         for episode in episodes:
@@ -110,7 +113,7 @@ def _collect(cells: Mapping[Cell, CellFile], tables: Tables) -> None:
     if rows:
         frame = pd.DataFrame(rows)
         tables.clicks = frame[[*CLICK_COLUMNS, *(c for c in frame.columns if c not in CLICK_COLUMNS)]]
-    everyone = {cell.variant.name for cell in cells}
+    everyone = {cell.variant.name for cell, _ in cells}
     for (dataset, sample, error), variants in bad.items():
         # A bad image fails every variant alike: one row says so.
         who = ["all"] if len(everyone) > 1 and set(variants) == everyone else variants

@@ -26,6 +26,12 @@ _QUALITY = (
 )
 
 
+def console() -> Console:
+    """Standard output; wide enough for the summary where it goes to a file."""
+    made = Console()
+    return made if made.is_terminal else Console(width=150)
+
+
 def print_plan(plan: Plan, config: DictConfig, console: Console) -> None:
     """The cells, and an estimate from one short episode per variant on the first sample."""
     from dataclasses import replace
@@ -61,9 +67,7 @@ def _episode_seconds(variant: Variant, data: DatasetPlan, protocol: Any, clicks:
     sample = data.dataset.load(data.dataset.names[0])
     embedding, encode_ms = encode(segmenter, sample.image)
     start = time.perf_counter()
-    episode = run_episode(
-        segmenter, embedding, encode_ms, Truth(sample), protocol.annotator.start(sample), protocol
-    )
+    episode = run_episode(segmenter, embedding, encode_ms, Truth(sample), protocol.annotator.start(sample), protocol)
     per_click = (time.perf_counter() - start) / max(len(episode["clicks"]), 1)
     return encode_ms / 1e3 + per_click * clicks, card(segmenter)["weights_status"]
 
@@ -108,9 +112,7 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
         table.add_column(f"click ms, {count} thr", justify="right")
     if tables.flops is not None:
         table.add_column("GMACs/click", justify="right")
-    status = (
-        tables.clicks.groupby("variant")["weights_status"].first().to_dict() if len(tables.clicks) else {}
-    )
+    status = tables.clicks.groupby("variant")["weights_status"].first().to_dict() if len(tables.clicks) else {}
     for variant in plan.variants:
         rows = summary[summary["variant"] == variant.name].set_index("metric")
         cells = [_value(rows, metric, 100 if metric.startswith("miou") else 1) for metric, _ in _QUALITY]
@@ -149,11 +151,7 @@ def _latency(latency: pd.DataFrame | None, variant: str, threads: int) -> str:
     if rows.empty or rows["median_ms"].isna().all():
         return "-"
     row = rows.sort_values("resolution").iloc[-1]
-    spread = (
-        f" [dim]{row['low_ms']:.1f}–{row['high_ms']:.1f}[/]"
-        if math.isfinite(row["high_ms"])
-        else " [dim]few[/]"
-    )
+    spread = f" [dim]{row['low_ms']:.1f}–{row['high_ms']:.1f}[/]" if math.isfinite(row["high_ms"]) else " [dim]few[/]"
     return f"{row['median_ms']:.1f}{spread}"
 
 

@@ -114,7 +114,9 @@ def _variants(root: Config, config: DictConfig) -> list[Variant]:
         chosen = list(offered)
     if not chosen:
         names = ", ".join(root.options("ablation"))
-        raise UserError(f"nothing to run: give +ablation=NAME ({names}) or variants=[NAME,…] ({', '.join(root.options('variant'))}).")
+        raise UserError(
+            f"nothing to run: give +ablation=NAME ({names}) or variants=[NAME,…] ({', '.join(root.options('variant'))})."
+        )
     made = []
     for name in dict.fromkeys(str(c) for c in chosen):
         if name in offered:

@@ -32,7 +32,9 @@ class Work:
     threads: int | None = None
 
 
-def run(work: Work, segmenters: Mapping[str, Segmenter] | None = None, dataset: Any = None) -> Iterator[tuple[str, dict[str, Any]]]:
+def run(
+    work: Work, segmenters: Mapping[str, Segmenter] | None = None, dataset: Any = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (variant, episode) as they end; an error of a sample or a variant becomes an episode with `error`.
 
     Args:

@@ -110,11 +110,15 @@ class Store:
             (self.out / "cells").mkdir(parents=True, exist_ok=True)
             self._lock = open(self.out / ".lock", "w")  # noqa: SIM115 (held until the process ends)
         except OSError as error:
-            raise UserError(f"cannot write to out={self.out}: {error.strerror}. Choose another folder with out=DIR.") from error
+            raise UserError(
+                f"cannot write to out={self.out}: {error.strerror}. Choose another folder with out=DIR."
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"another sweep is writing to {self.out}. Wait for it, or choose another out=DIR.") from error
+            raise UserError(
+                f"another sweep is writing to {self.out}. Wait for it, or choose another out=DIR."
+            ) from error
         self._cells: dict[str, CellFile] = {}
 
     def cell(self, key: str, header: Mapping[str, Any]) -> CellFile:
@@ -152,7 +156,9 @@ class Store:
             os.replace(temporary, path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise UserError(f"cannot write {path}: {error.strerror or error}. Free some space and repeat the command.") from error
+            raise UserError(
+                f"cannot write {path}: {error.strerror or error}. Free some space and repeat the command."
+            ) from error
         return path
 
 

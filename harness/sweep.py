@@ -8,17 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from omegaconf import DictConfig
 from rich.console import Console
 
 from harness import cli, executors, measuring, outcome, overview
 from harness.config import Config, plain
-from harness.errors import UserError
 from harness.episodes import failed_episode
+from harness.errors import UserError
 from harness.plan import Cell, DatasetPlan, Plan, Variant, make_plan
 from harness.progress import Bar
 from harness.quality import Work, set_threads
@@ -39,7 +37,10 @@ tables, MLflow runs and a report under out=DIR. The same command again does only
 
 def epilog(root: Config) -> str:
     """The part of --help that lists what there is."""
-    lines = [f"{group + 's:':12s}{', '.join(root.options(group))}" for group in ("ablation", "variant", "dataset", "protocol", "measure")]
+    lines = [
+        f"{group + 's:':12s}{', '.join(root.options(group))}"
+        for group in ("ablation", "variant", "dataset", "protocol", "measure")
+    ]
     return "\n".join(
         [
             "choices:",
@@ -75,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
     set_threads(config.threads)
     plan = make_plan(root, config)
     if config.dry_run:
-        overview.print_plan(plan, config, Console())
+        overview.print_plan(plan, config, overview.console())
         return 0
     return Sweep(plan, config, console, command=_command(arguments)).run()
 
@@ -102,7 +103,7 @@ class Sweep:
                 # Whatever was finished becomes tables, even when the user stops in the middle.
                 self.conclude(tables)
             failed = tables.failures
-            overview.print_summary(self.plan, tables, store.out, time.monotonic() - started, Console())
+            overview.print_summary(self.plan, tables, store.out, time.monotonic() - started, overview.console())
             return cli.EXIT_FAILURES if len(failed) else 0
 
     def quality(self) -> None:
@@ -158,7 +159,7 @@ class Sweep:
 
     def conclude(self, tables: outcome.Tables) -> None:
         """Write the tables, then MLflow and the report from what is on disk."""
-        cells = {c: self._cell(c) for c in self.plan.cells} if self.measure.get("quality", True) else {}
+        cells = [(c, self._cell(c)) for c in self.plan.cells] if self.measure.get("quality", True) else []
         outcome.write(self.plan, cells, tables, self.store)
         if self.config.report:
             self._report()
@@ -172,11 +173,17 @@ class Sweep:
     def _report(self) -> None:
         """The report is a program of its own: harness never imports reports."""
         done = subprocess.run(
-            [sys.executable, "-m", "reports", f"run={self.store.out}"], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "reports", f"run={self.store.out}"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
-            self.console.print(f"[yellow]no report:[/] {last} (repeat with: python -m reports run={self.store.out})", highlight=False)
+            self.console.print(
+                f"[yellow]no report:[/] {last} (repeat with: python -m reports run={self.store.out})",
+                highlight=False,
+            )
 
 
 def _config_dir(arguments: Sequence[str]) -> str | None:

@@ -49,7 +49,11 @@ def try_deliver(out: Path, settings: Mapping[str, Any]) -> str:
 
 def tracking_uri(out: Path, settings: Mapping[str, Any]) -> str:
     """Configured URI, else $MLFLOW_TRACKING_URI, else SQLite beside the sweep's folder (absolute)."""
-    return settings.get("uri") or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.absolute().parent / 'mlflow.db'}"
+    return (
+        settings.get("uri")
+        or os.environ.get("MLFLOW_TRACKING_URI")
+        or f"sqlite:///{out.absolute().parent / 'mlflow.db'}"
+    )
 
 
 def deliver(out: Path, settings: Mapping[str, Any]) -> str:
@@ -60,7 +64,9 @@ def deliver(out: Path, settings: Mapping[str, Any]) -> str:
         Exception: whatever the MLflow client raises when the server is away.
     """
     if not (out / "config.yaml").exists():
-        raise UserError(f"{out} holds no sweep (no config.yaml). Give the folder that harness.sweep wrote with out=DIR.")
+        raise UserError(
+            f"{out} holds no sweep (no config.yaml). Give the folder that harness.sweep wrote with out=DIR."
+        )
     uri = tracking_uri(out, settings)
     with open(out.absolute().parent / ".mlflow.lock", "w") as lock:
         # Two processes that create the SQLite schema at once crash each other.
@@ -72,9 +78,11 @@ class _Delivery:
     def __init__(self, out: Path, uri: str, experiment: str):
         import logging
 
+        from mlflow import MlflowClient
+
+        # After the import, which sets levels of its own: schema migrations are not the user's business.
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        from mlflow import MlflowClient
 
         self.out, self.uri = out, uri
         self.client = MlflowClient(tracking_uri=uri)
@@ -132,7 +140,11 @@ class _Delivery:
         }
         run = self.client.create_run(self.experiment, run_name=f"{entry['variant']} on {entry['dataset']}", tags=tags)
         run_id = run.info.run_id
-        config = {"variant": entry["variant_config"], "dataset": entry["dataset_config"], "protocol": entry["protocol_record"]}
+        config = {
+            "variant": entry["variant_config"],
+            "dataset": entry["dataset_config"],
+            "protocol": entry["protocol_record"],
+        }
         self._log_params(run_id, _flatten(config))
         self._log_dataset(run_id, entry)
         self._log_metrics(run_id, [*self._curves(entry), *self._numbers(entry)])
@@ -156,14 +168,22 @@ class _Delivery:
     def _numbers(self, entry: Mapping[str, Any]) -> Iterable[tuple[str, float, int]]:
         summary = _read_csv(self.out / "summary.csv")
         for row in summary.to_dict("records"):
-            if row["variant"] == entry["variant"] and row["dataset"] == entry["dataset"] and row.get("size_bin", "all") == "all":
+            if (
+                row["variant"] == entry["variant"]
+                and row["dataset"] == entry["dataset"]
+                and row.get("size_bin", "all") == "all"
+            ):
                 name = f"{row['metric']}/{entry['dataset']}"
                 yield name, row["value"], 0
                 yield f"{name}/low", row["low"], 0
                 yield f"{name}/high", row["high"], 0
         for row in _read_csv(self.out / "latency.csv").to_dict("records"):
             if row["variant"] == entry["variant"]:
-                yield f"latency_ms/{row['kind']}/{row['threads']}thr/{row['resolution']}px/{_plain(row['size_bin'])}", row["median_ms"], 0
+                yield (
+                    f"latency_ms/{row['kind']}/{row['threads']}thr/{row['resolution']}px/{_plain(row['size_bin'])}",
+                    row["median_ms"],
+                    0,
+                )
         for row in _read_csv(self.out / "flops.csv").to_dict("records"):
             if row["variant"] == entry["variant"]:
                 yield f"gmacs/{row['kind']}/{row['part']}/{_plain(row['size_bin'])}", row["gmacs"], 0
@@ -199,8 +219,14 @@ class _Delivery:
             self.client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_CALL])
 
     def _tags(self) -> dict[str, str]:
-        machine = {f"machine.{k}": str(v)[:500] for k, v in self.machine.items() if isinstance(v, (str, int, float, bool))}
-        return {"is.ablation": self.config["ablation"]["name"], "is.command": self.config["command"], **machine}
+        machine = {
+            f"machine.{k}": str(v)[:500] for k, v in self.machine.items() if isinstance(v, (str, int, float, bool))
+        }
+        return {
+            "is.ablation": self.config["ablation"]["name"],
+            "is.command": self.config["command"],
+            **machine,
+        }
 
     def _exists(self, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException

@@ -1,0 +1,74 @@
+"""Configuration: near misses, user folders, and files that Hydra must find."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from harness.config import Config, build, overlay
+from harness.errors import UserError
+
+
+def test_every_ablation_names_settings_that_its_variant_has():
+    root = Config()
+    for name in root.options("ablation"):
+        config = root.compose([f"+ablation={name}"])
+        assert config.ablation.name == name
+        assert config.ablation.variants, name
+        assert config.ablation.base is None or config.ablation.base in config.ablation.variants
+
+
+def test_plus_before_ablation_may_be_left_out():
+    assert Config().compose(["ablation=dha"]) == Config().compose(["+ablation=dha"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+ablation=dah"], "unknown ablation 'dah'. Did you mean 'dha'?"),
+        (["dataset=grabcutt"], "unknown dataset 'grabcutt'. Did you mean 'grabcut'?"),
+        (
+            ["variant=inter2former_lit"],
+            "unknown variant 'inter2former_lit'. Did you mean 'inter2former_lite'?",
+        ),
+        (["protocol=rtim"], "unknown protocol 'rtim'. Did you mean 'ritm'?"),
+        (["dataset.limt=3"], "unknown setting 'dataset.limt'. Did you mean 'dataset.limit'?"),
+        (["dryrun=true"], "unknown setting 'dryrun'. Did you mean 'dry_run'?"),
+        (["variant.dah=full"], "unknown setting 'variant.dah'. Did you mean 'variant.dha'?"),
+        (["dha"], "arguments look like key=value"),
+    ],
+)
+def test_misspelt_names_get_their_near_miss(overrides, message):
+    with pytest.raises(UserError) as caught:
+        Config().compose(overrides)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_config_dir():
+    with pytest.raises(UserError, match="no such folder"):
+        Config("/does/not/exist")
+
+
+def test_overlay_refuses_keys_that_the_base_lacks():
+    from omegaconf import OmegaConf
+
+    base = OmegaConf.create({"_target_": "x", "dha": "on"})
+    assert overlay(base, {"dha": "bsq"}, "variant").dha == "bsq"
+    with pytest.raises(UserError, match="no setting 'dah'. Did you mean 'dha'"):
+        overlay(base, {"dah": "bsq"}, "variant")
+
+
+def test_build_reports_the_constructors_own_words():
+    with pytest.raises(UserError, match="variant 'x': .*invalid literal"):
+        build({"_target_": "builtins.int", "_args_": ["seven"]}, "variant 'x'")
+    with pytest.raises(UserError, match="nowhere"):
+        build({"_target_": "nowhere.to.be.Found"}, "variant 'x'")
+
+
+def test_configurations_are_found_from_any_folder(tmp_path):
+    code = "from harness.config import Config; print(Config().compose(['+ablation=dha']).ablation.base)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "hybrid"

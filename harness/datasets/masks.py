@@ -49,9 +49,7 @@ def read_values(path: Path, indices: bool = False) -> np.ndarray:
             opened.load()
             return _values(opened, indices)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise SampleError(
-            f"{path}: cannot be decoded as a mask ({error}); fetch or export it again."
-        ) from error
+        raise SampleError(f"{path}: cannot be decoded as a mask ({error}); fetch or export it again.") from error
 
 
 def _values(opened: Image.Image, indices: bool) -> np.ndarray:
@@ -88,17 +86,14 @@ class Rule:
     Attributes:
         above: object where any channel is greater.
         ignore: value that is ignored, or None.
-        equals: object exactly where the index has this value, instead of `above`.
+        equals: object exactly where the value is this one, instead of `above`.
+        indices: palette files are read as their indices, not as colours.
     """
 
     above: int = 0
     ignore: int | None = None
     equals: int | None = None
-
-    @property
-    def indices(self) -> bool:
-        """Whether palette files are read as indices, not colours."""
-        return self.equals is not None
+    indices: bool = False
 
     def record(self) -> dict[str, Any]:
         """Machine-readable form; part of the digest."""
@@ -113,6 +108,10 @@ class Rule:
             mask[strongest == self.ignore] = 255
         return mask
 
+    def __str__(self) -> str:
+        object_ = f"value {self.equals}" if self.equals is not None else f"above {self.above}"
+        return f"object: {object_}" + (f", ignored: {self.ignore}" if self.ignore is not None else "")
+
 
 def check_size(image: np.ndarray, mask: np.ndarray, image_path: Path, mask_path: Path) -> None:
     """Raise SampleError unless mask and image have the same height and width."""
@@ -123,6 +122,5 @@ def check_size(image: np.ndarray, mask: np.ndarray, image_path: Path, mask_path:
     if (height, width) != (mask_width, mask_height):
         hint = "export the mask at the image's size (nearest neighbour), or fetch the matching pair"
     raise SampleError(
-        f"{mask_path}: mask is {mask_width}x{mask_height}, image {image_path.name} is {width}x{height}; "
-        f"{hint}."
+        f"{mask_path}: mask is {mask_width}x{mask_height}, image {image_path.name} is {width}x{height}; {hint}."
     )

@@ -12,7 +12,7 @@ from torch import nn
 
 from inter2former.build import build
 from inter2former.config import choose, make_config
-from inter2former.inputs import Prepared, prepare
+from inter2former._interim import Prepared, prepare
 from inter2former.label_map import ClickLike, add_clicks, add_prediction, new_label_map
 from inter2former.model import ImageState
 

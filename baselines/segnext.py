@@ -99,7 +99,7 @@ class Head(nn.Module):
             if joined is None:
                 joined = F.linear(wide, weight, self.fusion_conv.conv.bias)
             else:
-                joined = torch.addmm(joined, wide, weight.T)
+                joined = joined.addmm_(wide, weight.T)
         assert joined is not None
         logits = F.linear(F.relu_(joined), self.seg_conv.weight.flatten(1), self.seg_conv.bias)
         return logits.view(batch, 1, height, width)

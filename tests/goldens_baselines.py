@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -88,3 +89,21 @@ def unpack(packed: torch.Tensor, height: int, width: int) -> np.ndarray:
     """Return (…, height, width) of 0 and 1 from maps that were flattened and packed with numpy.packbits."""
     bits = np.unpackbits(packed.numpy(), axis=-1, count=height * width)
     return bits.reshape(*packed.shape[:-1], height, width)
+
+
+def subsample(x: torch.Tensor, entry: dict[str, Any], name: str) -> torch.Tensor:
+    """Subsample a map (B, C, h, w), or tokens (N, C), as the manifest says that the golden `name` was."""
+    what, shape = entry["tensors"][name]["what"], entry["tensors"][name]["shape"]
+    if "subsampled like" in what:  # another entry, perhaps of another file: take the steps from the shape
+        return x[tuple(slice(None, None, -(-size // kept)) for size, kept in zip(x.shape, shape, strict=True))]
+
+    def number(pattern: str, default: int = 1) -> int:
+        found = re.search(pattern, what)
+        return int(found.group(1)) if found else default
+
+    channels = number(r"every (\d+)\w\w channel")
+    if x.ndim == 2:
+        return x[:: number(r"every (\d+)\w\w token"), ::channels]
+    first = number(r"rows and columns (\d+)::", 0)
+    pixels = number(r"rows and columns \d+::(\d+)", number(r"every (\d+)\w\w row"))
+    return x[:, ::channels, first::pixels, first::pixels]

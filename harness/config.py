@@ -56,8 +56,11 @@ class Config:
         found = {item.name[:-5] for f in folders if f.is_dir() for item in f.iterdir() if item.name.endswith(".yaml")}
         return sorted(found)
 
-    def compose(self, overrides: Sequence[str] = ()) -> DictConfig:
+    def compose(self, overrides: Sequence[str] = (), primary: str = "config") -> DictConfig:
         """Compose `config.yaml` with command-line overrides such as `+ablation=dha dataset.limit=3`.
+
+        Args:
+            primary: another file to start from, `train` for training.
 
         Raises:
             UserError: unknown group option or key (with the near miss), or a value that does not parse.
@@ -65,9 +68,9 @@ class Config:
         normal = [self._checked(o) for o in overrides]
         with self._hydra() as search_path:
             try:
-                return hydra_compose("config", overrides=[*search_path, *normal])
+                return hydra_compose(primary, overrides=[*search_path, *normal])
             except (HydraException, OmegaConfBaseException) as error:
-                raise UserError(self._explain(error, normal, search_path)) from error
+                raise UserError(self._explain(error, normal, search_path, primary)) from error
 
     def load(self, group: str, name: str, extra: Mapping[str, Any] | None = None) -> DictConfig:
         """Load `group/name.yaml` alone, as a free configuration, and lay `extra` over it.
@@ -78,7 +81,7 @@ class Config:
         self.require(group, name)
         with self._hydra() as search_path:
             try:
-                whole = hydra_compose(f"{group}/{name}", overrides=search_path)
+                whole = hydra_compose("empty", overrides=[*search_path, f"+{group}={name}"])
             except (HydraException, OmegaConfBaseException) as error:
                 raise UserError(self._explain(error, [f"{group}={name}"], search_path)) from error
         return overlay(
@@ -110,14 +113,16 @@ class Config:
         with initialize_config_module("sweeps", version_base=None):
             yield search
 
-    def _explain(self, error: Exception, overrides: Sequence[str], search_path: Sequence[str]) -> str:
+    def _explain(
+        self, error: Exception, overrides: Sequence[str], search_path: Sequence[str], primary: str = "config"
+    ) -> str:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         for override in overrides:
             key = override.lstrip("+~").split("=", 1)[0]
             if key not in GROUPS and f"'{key}'" in str(error):
                 plain = [o for o in overrides if o.lstrip("+").split("=", 1)[0] in GROUPS]
                 with contextlib.suppress(HydraException, OmegaConfBaseException):
-                    known = _leaves(hydra_compose("config", overrides=[*search_path, *plain]))
+                    known = _leaves(hydra_compose(primary, overrides=[*search_path, *plain]))
                     parent = key.rpartition(".")[0]
                     siblings = [k for k in known if k.rpartition(".")[0] == parent] or known
                     return f"unknown setting {key!r}. {near_miss(key, siblings)}"

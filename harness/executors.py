@@ -50,7 +50,7 @@ def _submit(settings: Mapping[str, Any], work: Work, out: Path) -> Iterator[tupl
     cluster = "local" if settings["name"] == "processes" else "slurm"
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-        executor.update_parameters(name="is-bench", **{"timeout_min": 24 * 60, **settings.get("parameters", {})})
+        executor.update_parameters(name="is-bench", **{"timeout_min": 24 * 60, **(settings.get("parameters") or {})})
         jobs = [(chunk, executor.submit(_collect, chunk)) for chunk in split(work, int(settings["chunks"]))]
     except (RuntimeError, OSError, TypeError) as error:
         raise UserError(

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from harness.distance import Depth, depth
+from harness.distance import Depth
 from harness.errors import UserError, near_miss
 from harness.sample import Sample
 from harness.segmenter import Click
@@ -58,20 +58,15 @@ class RitmSession:
 
     def click(self, prediction: np.ndarray) -> Click | None:
         """Next click for a (H, W) bool prediction; None when there is no error left (`no_click`)."""
-        missed, excess = self._truth.errors(prediction)
-        deepest = []
-        for error in (missed, excess):
-            found = depth(error)
-            found.clear(self._clicked)
-            deepest.append(found)
-        positive = deepest[0].maximum > deepest[1].maximum
-        chosen = deepest[0] if positive else deepest[1]
-        if chosen.maximum == 0:
-            if not self._corner:
-                return None
+        missed, excess = (Depth(error, self._clicked) for error in self._truth.errors(prediction))
+        positive = is_deeper(missed, excess)
+        found = (missed if positive else excess).deepest()
+        if found.maximum > 0:
+            y, x = (int(v) for v in found.at[0])
+        elif self._corner:
             y, x = 0, 0
         else:
-            y, x = chosen.first(chosen.maximum)
+            return None
         self._clicked.append((y, x))
         return Click(y, x, positive)
 
@@ -128,9 +123,7 @@ class Inter2FormerSession:
         self._clicked.append((y, x))
         return Click(y, x, positive)
 
-    def candidates(
-        self, prediction: np.ndarray, clicked: list[tuple[int, int]], k: float
-    ) -> tuple[bool, np.ndarray]:
+    def candidates(self, prediction: np.ndarray, clicked: list[tuple[int, int]], k: float) -> tuple[bool, np.ndarray]:
         """Sign and (n, 2) int places (y, x), row-major, that the next click is drawn from; n = 0: no error
         left.
 
@@ -142,18 +135,27 @@ class Inter2FormerSession:
         missed, excess = self._truth.errors(prediction)
         for y, x in clicked:
             missed[y, x] = excess[y, x] = 0
-        deep_missed, deep_excess = depth(missed), depth(excess)
-        positive = deep_missed.maximum > deep_excess.maximum
+        deep_missed, deep_excess = Depth(missed), Depth(excess)
+        positive = is_deeper(deep_missed, deep_excess)
         return positive, deeper_than(deep_missed if positive else deep_excess, k)
 
 
+def is_deeper(a: Depth, b: Depth) -> bool:
+    """Whether the largest distance in `a` exceeds that in `b`; exact transforms are made only where bounds
+    meet."""
+    if a.bounds[0] > b.bounds[1]:
+        return True
+    if a.bounds[1] <= b.bounds[0]:
+        return False
+    return a.maximum > b.maximum
+
+
 def deeper_than(error: Depth, k: float) -> np.ndarray:
-    """Places (n, 2) where the distance exceeds its maximum / (k + 1.19e-7), the margin of the released
-    code."""
-    if error.maximum == 0:
-        return np.empty((0, 2), np.int64)
-    bound = error.maximum / (k + 1.1920929e-07)
-    return error.where(error.distance > max(bound, 0.0))
+    """Places (n, 2) whose distance exceeds its maximum / (k + 1.19e-7), as in the released code; k < 0: all
+    places."""
+    found = error.deepest((1 - 1e-6) / k if k > 0 else 0.0)
+    bound = found.maximum / (k + 1.1920929e-07)
+    return found.at[np.sqrt(found.squared) > max(bound, 0.0)]
 
 
 @dataclass(frozen=True)
@@ -174,9 +176,7 @@ class Jitter:
 
     def __post_init__(self) -> None:
         if not 0 <= self.depth <= 1:
-            raise UserError(
-                f"annotator jitter: depth={self.depth} is outside 0..1, a share of the largest distance."
-            )
+            raise UserError(f"annotator jitter: depth={self.depth} is outside 0..1, a share of the largest distance.")
 
     def record(self) -> dict[str, Any]:
         """Machine-readable form."""
@@ -198,25 +198,26 @@ class JitterSession:
 
     def click(self, prediction: np.ndarray) -> Click | None:
         """Next click for a (H, W) bool prediction; None when there is no error left that was not clicked."""
-        missed, excess = (depth(error) for error in self._truth.errors(prediction))
-        for error in (missed, excess):
-            error.clear(self._clicked)
-        positive = missed.maximum > excess.maximum
+        missed, excess = (Depth(error, self._clicked) for error in self._truth.errors(prediction))
+        positive = is_deeper(missed, excess)
         chosen = missed if positive else excess
         if chosen.maximum == 0:
             return None
-        places = chosen.where(self._core(chosen))
+        places = self._core(chosen)
         y, x = (int(v) for v in places[self._random.integers(len(places))])
         self._clicked.append((y, x))
         return Click(y, x, positive)
 
     def _core(self, error: Depth) -> np.ndarray:
-        """(h, w) bool: the eroded region around the deepest pixel."""
-        eroded = (error.distance >= self._share * error.maximum) & (error.distance > 0)
-        _, labels = cv2.connectedComponents(eroded.astype(np.uint8), connectivity=8)
-        y, x = error.first(error.maximum)
-        core: np.ndarray = labels == labels[y - error.top, x - error.left]
-        return core
+        """Places (n, 2) of the eroded region around the first of the deepest pixels."""
+        eroded = error.deepest(self._share)
+        corner = eroded.at.min(axis=0)
+        region = np.zeros(eroded.at.max(axis=0) - corner + 1, np.uint8)
+        y, x = (eroded.at - corner).T
+        region[y, x] = 1
+        _, labels = cv2.connectedComponents(region, connectivity=8)
+        label = labels[y, x]
+        return eroded.at[label == label[np.argmax(eroded.squared)]]
 
 
 def generator(seed: int, sample: str) -> np.random.Generator:

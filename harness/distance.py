@@ -1,64 +1,160 @@
-"""Where an annotator clicks: the deepest point of an error region, by the exact Euclidean distance transform.
+"""The deepest pixels of an error region, by the exact Euclidean distance transform, without transforming
+everything.
 
-The field pads each error map with one zero pixel and transforms the whole image. Outside the error's bounding
-box everything is zero, and of all zero pixels outside the box the nearest to a pixel inside lies on the ring
-around the box (its projection): the transform of the box with one pixel of padding gives the same distances.
+The field pads each error map with one zero pixel and transforms the whole image (OpenCV DIST_L2, precise).
+The same pixels and distances are found with less work, in two steps:
+
+1. Only the bounding box counts. Outside it everything is zero, and of all zero pixels outside the box the
+nearest to a
+   pixel inside lies on the ring around the box (its projection).
+2. In a large box a cheap chamfer transform bounds every distance from both sides, so that few pixels can be
+the deepest.
+   Around those the exact transform is taken, on windows that reach further than any of their distances can.
+
+Distances are roots of whole numbers. OpenCV 5's precise transform gives some of them one unit in the last place too
+high or low, depending on the column, which would break ties at random; squares are therefore compared as whole numbers
+(exact up to depths of about 1,400 px, where float32 ends).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 
+# OpenCV's 5x5 chamfer weights are 1, 1.4 and 2.1969 for steps (1,0), (1,1) and (2,1). A chamfer distance is
+# linear between these directions, so its ratio to the Euclidean one lies between 2.1969 / sqrt(5) = 0.98248
+# and sqrt(1 + 0.1969^2) = 1.01920. The bounds leave some room for rounding.
+_CHAMFER_LOW, _CHAMFER_HIGH = 0.981, 1.0206
+_SMALL_AREA = 128 * 128  # below it one exact transform costs less than choosing where to take it
+_TILE = 64  # candidates of one tile share a window
+_WORTHWHILE = 0.5  # windows of more than this share of the box: transform the box
+
 
 @dataclass(frozen=True)
-class Depth:
-    """Distances of an error map to its nearest correct pixel, inside its bounding box.
+class Places:
+    """Pixels of an error with their exact distance to the nearest pixel that is none.
 
     Attributes:
-        distance: (h, w) float32; 0 outside the error.
-        top, left: place of the box in the image, in pixels.
+        maximum: largest distance of the error, in pixels; 0: no error.
+        at: (n, 2) int64 image coordinates (y, x) in row-major order.
+        squared: (n,) int64 squares of the distances.
     """
 
-    distance: np.ndarray
-    top: int
-    left: int
-
-    @property
-    def maximum(self) -> float:
-        """Largest distance; 0 for an empty error."""
-        return float(self.distance.max()) if self.distance.size else 0.0
-
-    def where(self, chosen: np.ndarray) -> np.ndarray:
-        """Image coordinates (n, 2) as (y, x) of the True pixels of a (h, w) map, in row-major order."""
-        return np.argwhere(chosen) + (self.top, self.left)
-
-    def first(self, value: float) -> tuple[int, int]:
-        """Image coordinates of the first pixel in row-major order with this distance."""
-        y, x = divmod(int(np.argmax(self.distance == value)), self.distance.shape[1])
-        return y + self.top, x + self.left
-
-    def clear(self, pixels: list[tuple[int, int]]) -> None:
-        """Set the distance at (y, x) image pixels to 0; pixels outside the box are 0 already."""
-        height, width = self.distance.shape
-        for y, x in pixels:
-            if 0 <= y - self.top < height and 0 <= x - self.left < width:
-                self.distance[y - self.top, x - self.left] = 0
+    maximum: float
+    at: np.ndarray
+    squared: np.ndarray
 
 
-def depth(error: np.ndarray) -> Depth:
-    """Exact distance transform of an error map with a zero border of one pixel (OpenCV DIST_L2, precise).
+class Depth:
+    """Distances inside one error map, exact where asked.
 
     Args:
         error: (H, W) uint8, nonzero where prediction and truth disagree.
+        excluded: (y, x) pixels that are never chosen, though they count as error for the distance of the
+            others.
     """
-    left, top, width, height = cv2.boundingRect(error)
-    if width == 0:
-        return Depth(np.zeros((0, 0), np.float32), 0, 0)
-    padded = np.zeros((height + 2, width + 2), np.uint8)
-    padded[1:-1, 1:-1] = error[top : top + height, left : left + width]
-    # A mask of 5 would be off by up to 0.7 px and choose other pixels.
-    distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    return Depth(distance, top, left)
+
+    def __init__(self, error: np.ndarray, excluded: Sequence[tuple[int, int]] = ()):
+        left, top, width, height = cv2.boundingRect(error)
+        self._origin = (top - 1, left - 1)
+        self._error = np.zeros((height + 2, width + 2) if width else (0, 0), np.uint8)
+        if width:
+            self._error[1:-1, 1:-1] = error[top : top + height, left : left + width]
+        self._excluded = [
+            (y - top + 1, x - left + 1) for y, x in excluded if 0 <= y - top < height and 0 <= x - left < width
+        ]
+
+    @cached_property
+    def bounds(self) -> tuple[float, float]:
+        """The largest distance lies between these two, both included; in a large box without the exact
+        transform."""
+        if self._error.size <= _SMALL_AREA:
+            exact = math.sqrt(_whole(self._exact.max(initial=0)))
+            return exact, exact
+        highest = float(self._chamfer.max())
+        return highest / _CHAMFER_HIGH, highest / _CHAMFER_LOW
+
+    @cached_property
+    def maximum(self) -> float:
+        """The largest distance, exact."""
+        return self.deepest().maximum
+
+    def deepest(self, share: float = 1.0) -> Places:
+        """All pixels at least `share` (0..1) of the largest distance deep, excluded ones left out."""
+        flat, squared = self._candidates(share)
+        largest = int(squared.max(initial=0))
+        kept = (squared >= share**2 * largest) & (squared > 0)
+        at = np.stack(np.divmod(flat[kept], max(1, self._error.shape[1])), axis=1) + self._origin
+        return Places(math.sqrt(largest), at, squared[kept])
+
+    def _candidates(self, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """Indices into the box, ascending, of all pixels that may be deep enough, and their squared distances."""
+        if self._error.size <= _SMALL_AREA:
+            # The margin only has to be above OpenCV's rounding; what is too much is dropped by `deepest`.
+            flat = np.flatnonzero(self._exact > max(0.0, share * self.bounds[0] - 1e-3))
+            return flat, _whole(self._exact.ravel()[flat])
+        enough = share * self.bounds[0] * _CHAMFER_LOW
+        flat = np.flatnonzero((self._chamfer >= enough) & (self._chamfer > 0))
+        if flat.size == 0:
+            return flat, np.empty(0, np.int64)
+        y, x = np.divmod(flat, self._error.shape[1])
+        groups = _tiles(y, x)
+        windows = [self._window(y[group], x[group]) for group in groups]
+        if sum(_area(window) for window in windows) > _WORTHWHILE * self._error.size:
+            return flat, _whole(self._exact.ravel()[flat])
+        distance = np.empty(len(flat), np.float32)
+        for group, (rows, columns) in zip(groups, windows, strict=True):
+            window = _transform(self._error[rows, columns], cv2.DIST_MASK_PRECISE)
+            distance[group] = window[y[group] - rows.start, x[group] - columns.start]
+        return flat, _whole(distance)
+
+    def _window(self, y: np.ndarray, x: np.ndarray) -> tuple[slice, slice]:
+        """Rows and columns of the box that hold the nearest zero of each of these pixels."""
+        reach = int(self.bounds[1]) + 2
+        height, width = self._error.shape
+        rows = slice(max(0, int(y.min()) - reach), min(height, int(y.max()) + reach + 1))
+        return rows, slice(max(0, int(x.min()) - reach), min(width, int(x.max()) + reach + 1))
+
+    @cached_property
+    def _exact(self) -> np.ndarray:
+        return self._without_excluded(_transform(self._error, cv2.DIST_MASK_PRECISE))
+
+    @cached_property
+    def _chamfer(self) -> np.ndarray:
+        return self._without_excluded(_transform(self._error, cv2.DIST_MASK_5))
+
+    def _without_excluded(self, distance: np.ndarray) -> np.ndarray:
+        for y, x in self._excluded:
+            distance[y, x] = 0
+        return distance
+
+
+def _transform(error: np.ndarray, size: int) -> np.ndarray:
+    if error.size == 0:
+        return np.zeros(error.shape, np.float32)
+    distance: np.ndarray = cv2.distanceTransform(np.ascontiguousarray(error), cv2.DIST_L2, size)
+    return distance
+
+
+def _whole(distance: np.ndarray) -> np.ndarray:
+    """Squares of distances as the whole numbers that they are."""
+    squared: np.ndarray = np.rint(np.square(distance, dtype=np.float64)).astype(np.int64)
+    return squared
+
+
+def _tiles(y: np.ndarray, x: np.ndarray) -> list[np.ndarray]:
+    """Indices of the pixels of each tile that has any."""
+    tile = (y // _TILE) * (1 << 32) + x // _TILE
+    order = np.argsort(tile, kind="stable")
+    starts = np.flatnonzero(np.diff(tile[order])) + 1
+    return np.split(order, starts)
+
+
+def _area(window: tuple[slice, slice]) -> int:
+    rows, columns = window
+    return (rows.stop - rows.start) * (columns.stop - columns.start)

@@ -76,6 +76,11 @@ def per_output(cost: float) -> Handle:
     return lambda inputs, outputs: cost * _size(outputs[0])
 
 
+def per_source(position: int) -> Handle:
+    """One FLOP per element of the argument at this position: a sum into places adds each element of its source."""
+    return lambda inputs, outputs: _size(inputs[position])
+
+
 def pooling(inputs: list[Any], outputs: list[Any]) -> int:
     """One FLOP per element of each window: kernel size times output size."""
     kernel = inputs[1].toIValue() or [1]
@@ -126,13 +131,11 @@ ARITHMETIC: dict[str, Handle] = {
     "aten::prod": per_input(1),
     "aten::cumsum": per_input(1),
     "aten::logsumexp": per_input(3),
-    "aten::scatter_add": per_input(0),
     "aten::avg_pool2d": pooling,
     "aten::adaptive_avg_pool2d": per_input(1),
 }
-# Sums into places: one addition for each added element (third or fourth argument, the source).
 for _name, _source in {"scatter_add": 3, "scatter_add_": 3, "index_add": 3, "index_add_": 3}.items():
-    ARITHMETIC[f"aten::{_name}"] = lambda inputs, outputs, _at=_source: _size(inputs[_at])
+    ARITHMETIC[f"aten::{_name}"] = per_source(_source)
 
 _FREE_NAMES = """
 Int IntImplicit Float Bool ScalarImplicit FloatImplicit size numel dim is_floating_point __and__ __or__ __xor__

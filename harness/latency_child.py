@@ -92,6 +92,7 @@ class Child:
             series.append(sum(t["ms"] for t in self.replay.once()))
         return {
             "workload": self.replay.workload,
+            "boundary": [[image, click, share] for (image, click), share in self.replay.boundary.items()],
             "settled": settled(series),
             "round_s": series[-1] / 1e3,
             "warm_rounds": len(series),

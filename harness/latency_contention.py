@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 MAX_STEAL = 0.02  # share of the pinned CPUs' time that the hypervisor took away
 MAX_OTHER_LOAD = 0.15  # CPUs kept busy by anybody else, on the whole machine
 MAX_SPREAD = 0.15  # interquartile range of the rounds over their median
-MIN_WINDOW_S = 0.2  # below this the 10 ms ticks say nothing
+_TICKS_S = 0.02  # what two readings of 10 ms ticks may be wrong by
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Load:
 
 def read(pinned: Sequence[int]) -> Counters:
     """Read the counters; steal is that of the pinned CPUs, busy that of all."""
-    own = os.times()
+    own = resource.getrusage(resource.RUSAGE_SELF)
     busy = steal = math.nan
     try:
         lines = Path("/proc/stat").read_text().splitlines()
@@ -61,31 +62,32 @@ def read(pinned: Sequence[int]) -> Counters:
                 steal += stolen if int(name[3:]) in pinned else 0.0
     except (OSError, ValueError):
         pass
-    return Counters(time.perf_counter(), own.user + own.system, busy, steal)
+    return Counters(time.perf_counter(), own.ru_utime + own.ru_stime, busy, steal)
 
 
 def between(before: Counters, after: Counters, cpus: int) -> Load:
     """The load between two readings of a process pinned to so many CPUs."""
     wall = max(after.wall_s - before.wall_s, 1e-9)
     own = after.own_s - before.own_s
-    # Ticks round both terms, so a small negative difference means zero.
-    other = max(0.0, after.busy_s - before.busy_s - own) if not math.isnan(after.busy_s) else math.nan
+    # May be slightly negative, since ticks are coarser than the process's own clock; the mean over windows is not.
+    other = after.busy_s - before.busy_s - own
     return Load(wall, own / wall, other / wall, (after.steal_s - before.steal_s) / (wall * cpus))
 
 
 def verdict(loads: Sequence[Load], spread: float = math.nan) -> str:
     """Why the numbers are doubtful, in words; "" when nothing speaks against them.
 
-    Loads are weighted by their wall-clock time; a total of less than MIN_WINDOW_S is judged by the spread alone.
+    Loads are weighted by their wall-clock time. The coarse ticks of the counters are allowed for, so very short
+    windows are judged by the spread alone.
     """
     wall = sum(load.wall_s for load in loads)
     reasons = []
-    if wall >= MIN_WINDOW_S:
+    if wall > 0:
+        slack = _TICKS_S * math.sqrt(len(loads)) / wall
         steal, other = mean(loads, "steal"), mean(loads, "other_cpus")
-        if steal > MAX_STEAL:
+        if steal > MAX_STEAL + slack:
             reasons.append(f"steal {steal:.0%}")
-        # One tick on either side of each window is not evidence.
-        if other > MAX_OTHER_LOAD + 0.02 * len(loads) / wall:
+        if other > MAX_OTHER_LOAD + slack:
             reasons.append(f"other load {other:.2f} CPUs")
     if spread > MAX_SPREAD:
         reasons.append(f"spread {spread:.0%}")
@@ -93,6 +95,7 @@ def verdict(loads: Sequence[Load], spread: float = math.nan) -> str:
 
 
 def mean(loads: Sequence[Load], field: str) -> float:
-    """Mean of one field, weighted by wall-clock time; NaN without loads."""
+    """Mean of one field, weighted by wall-clock time and at least 0; NaN without loads."""
     wall = sum(load.wall_s for load in loads)
-    return sum(getattr(load, field) * load.wall_s for load in loads) / wall if wall else math.nan
+    value = sum(getattr(load, field) * load.wall_s for load in loads) / wall if wall else math.nan
+    return value if math.isnan(value) else max(0.0, value)

@@ -46,7 +46,7 @@ def toy(name, **arguments):
 def test_rows_of_two_variants_and_their_ratio(samples, tmp_path):
     variants = {"tiny": toy("Tiny"), "slow": toy("Tiny", sleep_ms=20)}
     frame = latency.measure(variants, samples, QUICK, base="tiny", out=tmp_path)
-    assert set(frame["kind"]) == {"encode", "first", "later", "online_spc", "spc20"}
+    assert set(frame["kind"]) == {"encode", "first", "later", "simulate", "online_spc", "spc20"}
     assert set(frame["size_bin"]) == {"all", "1-5%", ">20%"}
     assert (frame["error"] == "").all()
     assert (frame["workload"] == "ground truth with seeded errors").all()

@@ -6,43 +6,64 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import UserError
-from reports import page, plots, table, tables
+from reports import gallery, page, pictures, plots, plots_cost, table, tables
 from reports.frames import Run, read
 from reports.style import Plot
 
 FORMATS = {"md": table.to_markdown, "csv": table.to_csv, "tex": table.to_latex}
 
 
-def build(run: str | Path, out: str | Path | None = None) -> Path:
+def build(run: str | Path, out: str | Path | None = None, episodes_s: float = 15.0) -> Path:
     """Write the report of a sweep's folder and return the path of its page.
 
     Args:
         run: folder of a sweep.
         out: folder of the report; `run/report` where None.
+        episodes_s: seconds for replaying episodes; 0 leaves the gallery out.
 
     Raises:
         UserError: no sweep there, or the report's folder cannot be written.
     """
     source = read(run)
-    folder = Path(out).expanduser().absolute() if out is not None else source.path / "report"
-    made = all_tables(source)
-    drawn = all_plots(source)
+    return write(source, Path(out).expanduser().absolute() if out is not None else source.path / "report", episodes_s)
+
+
+def write(source: Run, folder: Path, episodes_s: float) -> Path:
+    """Write the report of a run that was read, wherever it came from."""
+    made, drawn = all_tables(source), all_plots(source)
+    told, problems = gallery.stories(source, episodes_s) if episodes_s > 0 else ([], [])
+    strips = [_strips(number, story) for number, story in enumerate(told, 1)]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "episodes").mkdir(parents=True, exist_ok=True)
         write_tables(made, folder)
         for plot in drawn:
             plot.save(folder)
-        html = page.render(source, made, drawn)
+        for strip in (s for group in strips for s in group):
+            strip.save(folder / "episodes", ("png",))
+        shown = [page.shown(story, group) for story, group in zip(told, strips, strict=True)]
         path = folder / "index.html"
-        path.write_text(html, encoding="utf-8")
+        path.write_text(page.render(source, made, drawn, shown, problems), encoding="utf-8")
     except OSError as error:
         raise UserError(
-            f"cannot write the report to {folder}: {error.strerror or error}. Choose another folder with out=DIR."
+            f"cannot write the report to {folder}: {error.strerror or error}. Choose another with out=DIR."
         ) from error
     finally:
-        for plot in drawn:
+        for plot in (*drawn, *(s for group in strips for s in group)):
             plot.close()
     return path
+
+
+def _strips(number: int, story: gallery.Story) -> list[Plot]:
+    heading = story.choice.title
+    several = len(story.episodes) > 1
+    return [
+        pictures.strip(
+            episode,
+            f"{plots.slug(episode.dataset)}_{number}_{plots.slug(episode.variant)}",
+            f"{heading}: {episode.variant}" if several else heading,
+        )
+        for episode in story.episodes
+    ]
 
 
 def all_tables(run: Run) -> list[table.Table]:
@@ -56,6 +77,11 @@ def all_plots(run: Run) -> list[Plot]:
     for dataset in run.datasets:
         if run.samples(dataset):
             drawn += [plots.iou_curves(run, dataset), plots.noc_against_time(run, dataset)]
+            drawn += [plots.differences(run, dataset), plots.noc_histograms(run, dataset)]
+    drawn += [plots_cost.stacked(run), plots_cost.roofline(run), plots_cost.latency_by_size(run)]
+    drawn += [plots_cost.latency_over(run, "threads"), plots_cost.latency_over(run, "resolution")]
+    for dataset in run.datasets:
+        drawn += [plots_cost.time_against(run, dataset, share) for share in ("object_share", "boundary_share")]
     return [p for p in drawn if p is not None]
 
 

@@ -33,8 +33,12 @@ COMPARE: dict[str, Any] = {
     "p_value": np.nan, "samples": 0, "size_bin": "",
 }  # fmt: skip
 LATENCY: dict[str, Any] = {
-    "variant": None, "threads": None, "resolution": "", "kind": None, "size_bin": "", "median_ms": None,
+    "variant": None, "threads": None, "resolution": 0, "kind": None, "size_bin": "", "median_ms": None,
     "low_ms": np.nan, "high_ms": np.nan, "p90_ms": np.nan, "repeats": 0, "peak_rss_mb": np.nan,
+}  # fmt: skip
+PARTS: dict[str, Any] = {
+    "variant": None, "threads": None, "resolution": None, "part": None, "kind": None, "size_bin": "", "median_ms": None,
+    "roofline_ms": np.nan,
 }  # fmt: skip
 FLOPS: dict[str, Any] = {
     "variant": None,
@@ -58,6 +62,7 @@ class Run:
         path: folder that was read.
         name: name of the ablation, or of the folder.
         clicks, summary, compare, latency, flops, failures: the files of design.md, with every known column.
+        parts: latency_parts.csv, time by part; most runs have none.
         machine, config: machine.json and config.yaml as they are.
         notes: what the folder lacks or what was filled in, one sentence each, shown on the page.
     """
@@ -69,6 +74,7 @@ class Run:
     compare: pd.DataFrame
     latency: pd.DataFrame
     flops: pd.DataFrame
+    parts: pd.DataFrame
     failures: pd.DataFrame
     machine: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -194,6 +200,7 @@ def read(path: str | Path) -> Run:
         compare=compare,
         latency=_csv(folder / "latency.csv", LATENCY, notes),
         flops=_csv(folder / "flops.csv", FLOPS, notes),
+        parts=_csv(folder / "latency_parts.csv", PARTS, notes, quiet=True),
         failures=failures,
         machine=machine,
         config=config,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -11,7 +12,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from reports import player
 from reports.frames import Run
+from reports.gallery import Story
 from reports.metric_names import metric
 from reports.style import Plot
 from reports.table import Column, Table, Value
@@ -30,7 +33,7 @@ def render(
         run: the run.
         tables: tables in the order of the page.
         plots: plots in the order of the page.
-        episodes: stories of the gallery (`reports.gallery.Story`).
+        episodes: the gallery as `shown` makes it.
         problems: sentences that say what could not be shown and why.
     """
     environment = Environment(
@@ -56,9 +59,38 @@ def render(
         is_number=lambda cell: isinstance(cell, Value),
         sort_key=_sort_key,
         style=Markup((folder / "style.css").read_text()),
-        script=Markup((folder / "page.js").read_text()),
+        script=Markup((folder / "page.js").read_text() + (folder / "player.js").read_text()),
         python=platform.python_version(),
     )
+
+
+def shown(story: Story, strips: Sequence[Plot]) -> dict[str, Any]:
+    """A story of the gallery as the template wants it."""
+    choice = story.choice
+    return {
+        "title": choice.title,
+        "reason": choice.reason,
+        "dataset": choice.dataset,
+        "sample": choice.sample,
+        "size_bin": choice.size_bin,
+        "episodes": [
+            {
+                "variant": episode.variant,
+                "status": episode.status,
+                "note": episode.note,
+                "alt": strip.alt,
+                "strip": player.strip_image(strip),
+                "data": _script_json(player.data(episode)),
+            }
+            for episode, strip in zip(story.episodes, strips, strict=True)
+        ],
+    }
+
+
+def _script_json(value: Any) -> Markup:
+    """JSON that cannot end its script element."""
+    text = json.dumps(value, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def headline(run: Run) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Plots of quality: IoU against clicks, NoC against time, paired differences, histograms of NoC."""
+"""Plots of quality: IoU against clicks, NoC against time, differences per sample, histograms of NoC."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import math
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
+from reports import speed
 from reports.frames import Run
-from reports.style import INK, MUTED, Plot, drawing, looks
+from reports.metric_names import metric
+from reports.style import COLOURS, INK, MUTED, Plot, drawing, label_points, looks, plain_log
 
 _RESAMPLES = 1000
+_PANELS = 12
 
 
 def label(run: Run, variant: str) -> str:
@@ -20,23 +24,34 @@ def label(run: Run, variant: str) -> str:
 
 def where(run: Run, dataset: str) -> str:
     """Data set with its note, samples and protocol, for captions."""
-    note = run.note(dataset)
-    return f"{dataset}{f' ({note})' if note else ''}, {run.samples(dataset)} samples, protocol {run.protocol(dataset)}"
+    note = f" ({run.note(dataset)})" if run.note(dataset) else ""
+    return f"{dataset}{note}, {run.samples(dataset)} samples, protocol {run.protocol(dataset)}"
+
+
+def title(run: Run, dataset: str) -> str:
+    """Heading inside a plot, so that a picture that travels alone still says what it is of."""
+    note = f" ({run.note(dataset)})" if run.note(dataset) else ""
+    return f"{dataset}{note} · {run.samples(dataset)} samples · {run.protocol(dataset)}"
+
+
+def slug(text: str) -> str:
+    """A file name of a data set's or variant's name."""
+    return "".join(c if c.isalnum() else "-" for c in text).strip("-").lower() or "run"
 
 
 def curve(rows: pd.DataFrame, column: str = "iou") -> pd.DataFrame:
     """Samples x clicks; an episode that stopped early keeps its last value for the clicks after."""
-    return rows.pivot_table(index="sample", columns="click", values=column, sort=True).ffill(axis=1)
+    table = rows.pivot_table(index="sample", columns="click", values=column, sort=True)
+    return table.dropna(how="all").ffill(axis=1)
 
 
 def band(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """95 % percentile bootstrap band of the mean of (samples, clicks), resampling whole samples."""
-    if len(values) < 2:
+    count = len(values)
+    if count < 2:
         return values.mean(0), values.mean(0)
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=_RESAMPLES) / len(
-        values
-    )
+    weights = rng.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES) / count
     low, high = np.percentile(weights @ values, [2.5, 97.5], axis=0)
     return low, high
 
@@ -45,7 +60,8 @@ def iou_curves(run: Run, dataset: str) -> Plot:
     """Mean IoU after each click, with bands."""
     look = looks(run.variants)
     rows = run.clicks[run.clicks["dataset"] == dataset]
-    with drawing(6.4, 4.0) as (figure, (ax,)):
+    wide = len(run.variants) > 8
+    with drawing(8.6 if wide else 6.4, 4.0) as (figure, (ax,)):
         lowest, last = 100.0, 1
         ends: list[str] = []
         for variant in run.variants:
@@ -56,33 +72,24 @@ def iou_curves(run: Run, dataset: str) -> Plot:
             clicks = mine.columns.to_numpy()
             mean, (low, high) = values.mean(0), band(values)
             style = look[variant]
-            ax.plot(
-                clicks,
-                mean,
-                color=style.colour,
-                linestyle=style.dash,
-                marker=style.marker,
-                markersize=4,
-                label=label(run, variant),
-            )
-            ax.fill_between(clicks, low, high, color=style.colour, alpha=0.14, linewidth=0)
+            ax.plot(clicks, mean, color=style.colour, linestyle=style.dash, marker=style.marker, markersize=4,
+                    label=label(run, variant))  # fmt: skip
+            if not wide:
+                ax.fill_between(clicks, low, high, color=style.colour, alpha=0.13, linewidth=0)
             lowest, last = min(lowest, low.min()), max(last, int(clicks[-1]))
             ends.append(f"{label(run, variant)} from {mean[0]:.0f} to {mean[-1]:.0f} %")
         for target in (90, 95):
             ax.axhline(target, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
-        ax.set(
-            xlabel="Clicks",
-            ylabel="Mean IoU (%)",
-            xlim=(0.5, last + 0.5),
-            ylim=(max(0, math.floor(lowest / 10) * 10), 101),
-        )
+        bottom = max(0, math.floor(lowest / 10) * 10)
+        ax.set(xlabel="Clicks", ylabel="Mean IoU (%)", xlim=(0.5, last + 0.5), ylim=(bottom, 101))
         ax.set_xticks([1, *range(5, last + 1, 5)] if last > 6 else range(1, last + 1))
-        ax.set_title(dataset)
-        _legend(ax, run.variants)
+        ax.set_title(title(run, dataset))
+        legend(ax, len(run.variants))
+    bands = "" if wide else " with 95 % bootstrap bands over samples"
     return Plot(
         f"iou_{slug(dataset)}",
         f"IoU against clicks, {dataset}",
-        f"Mean IoU after each click with 95 % bootstrap bands over samples. {where(run, dataset)}. Dashed: 90 and 95 %.",
+        f"Mean IoU after each click{bands}. {where(run, dataset)}. Dashed lines: 90 and 95 %.",
         f"Line chart of mean IoU over {last} clicks on {dataset}: {'; '.join(ends)}.",
         figure,
         dataset,
@@ -90,32 +97,19 @@ def iou_curves(run: Run, dataset: str) -> Plot:
 
 
 def online(run: Run, variant: str) -> tuple[float, str] | None:
-    """Online ms of a click after the first: measured latency (one thread, largest size), or the loop's own times."""
-    mine = run.latency[
-        (run.latency["variant"] == variant)
-        & (run.latency["kind"] == "later")
-        & run.latency["median_ms"].notna()
-    ]
-    if len(mine):
-        whole = mine[mine["size_bin"] == "all"] if (mine["size_bin"] == "all").any() else mine
-        chosen = whole[whole["threads"] == whole["threads"].min()]
-        chosen = chosen[chosen["resolution"] == chosen["resolution"].max()]
-        threads, resolution = chosen["threads"].iloc[0], chosen["resolution"].iloc[0]
-        return float(
-            chosen["median_ms"].median()
-        ), f"measured alone, {threads} thread{'s' if threads != 1 else ''}, {resolution} px"
+    """Online ms of a click after the first: latency measured alone, else the click loop's own times."""
+    measured = speed.milliseconds(run, variant, "later")
+    if measured is not None:
+        return measured, f"latency measured alone, {speed.describe(run)}"
     rows = run.clicks[(run.clicks["variant"] == variant) & (run.clicks["click"] > 1)]["online_ms"].dropna()
     return (float(rows.median()), "median of the click loop, machine shared") if len(rows) else None
 
 
 def noc_against_time(run: Run, dataset: str, key: str = "noc90") -> Plot | None:
-    """NoC against online time, with the Pareto front; None where nothing was timed."""
+    """NoC against online time, with the Pareto front; None where nothing was timed or the protocol has no such NoC."""
     look = looks(run.variants)
-    whole = run.summary[
-        (run.summary["dataset"] == dataset)
-        & (run.summary["metric"] == key)
-        & run.summary["size_bin"].isin(("", "all"))
-    ]
+    whole = run.summary[(run.summary["dataset"] == dataset) & (run.summary["metric"] == key)]
+    whole = whole[whole["size_bin"].isin(("", "all"))]
     points = []
     for variant in run.variants:
         line, time = whole[whole["variant"] == variant], online(run, variant)
@@ -123,48 +117,35 @@ def noc_against_time(run: Run, dataset: str, key: str = "noc90") -> Plot | None:
             points.append((variant, time[0], *line.iloc[0][["value", "low", "high"]].astype(float), time[1]))
     if not points:
         return None
-    target = key.removeprefix("noc")
-    front = pareto([(t, v) for _, t, v, *_ in points])
+    name = metric(key).title
+    front = pareto([(t, v) for n, t, v, *_ in points if run.ranked(n)])
     with drawing(6.4, 4.0) as (figure, (ax,)):
         if len(front) > 1:
-            ax.step(
-                *zip(*front, strict=True),
-                where="post",
-                color=MUTED,
-                linewidth=1.1,
-                linestyle=(0, (4, 2)),
-                zorder=1,
-                label="Pareto front",
-            )
+            ax.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=1.1, linestyle=(0, (4, 2)), zorder=1)
+            ax.annotate("Pareto front", front[0], xytext=(10, 5), textcoords="offset points", color=MUTED, fontsize=8)
         for variant, time, value, low, high, _ in points:
             style = look[variant]
-            error = None if math.isnan(low) else [[max(0, value - low)], [max(0, high - value)]]
-            hollow = run.status(variant) == "untrained"
-            ax.errorbar(
-                time, value, yerror_or_none(error), color=style.colour, marker=style.marker, markersize=8, capsize=3, elinewidth=1.2,
-                linestyle="none", markerfacecolor="white" if hollow else style.colour, markeredgewidth=1.6, label=label(run, variant),
-            )  # fmt: skip
+            if not math.isnan(low):
+                ax.vlines(time, low, high, color=style.colour, linewidth=1.2, alpha=0.7)
+            face = style.colour if run.ranked(variant) else "white"
+            ax.plot(time, value, style.marker, color=style.colour, markersize=8, markerfacecolor=face, markeredgewidth=1.6)
         ax.set_xscale("log")
-        _plain_log(ax.xaxis, [t for _, t, *_ in points])
-        ax.set(xlabel="Online time per click (ms, log scale)", ylabel=f"NoC@{target} (clicks)")
-        ax.set_title(dataset)
-        _legend(ax, [*run.variants, "front"])
+        times = [t for _, t, *_ in points]
+        ax.set_xlim(min(times) / 1.35, max(times) * 1.6)
+        plain_log(ax.xaxis, ax.get_xlim())
+        label_points(ax, [(t, v, label(run, n), look[n].colour) for n, t, v, *_ in points])
+        ax.set(xlabel="Online time per click (ms, log scale)", ylabel=f"{name} (clicks)")
+        ax.set_title(title(run, dataset))
+    told = "; ".join(f"{label(run, v)} {n:.2f} clicks at {t:.1f} ms" for v, t, n, *_ in points)
     return Plot(
         f"{key}_time_{slug(dataset)}",
-        f"NoC@{target} against time, {dataset}",
-        f"Clicks to {target} % IoU (95 % interval) against time per click after the first ({points[0][5]}); lower left is better. "
-        f"Hollow: untrained weights. {where(run, dataset)}.",
-        f"Scatter of NoC@{target} against online time: "
-        + "; ".join(f"{label(run, v)} {n:.2f} clicks at {t:.1f} ms" for v, t, n, *_ in points)
-        + ".",
+        f"{name} against time, {dataset}",
+        f"{name} with its 95 % interval against the time of a click after the first ({points[0][5]}); lower left is better. "
+        f"Hollow: untrained weights, outside the front. {where(run, dataset)}.",
+        f"Scatter of {name} against online time: {told}.",
         figure,
         dataset,
     )
-
-
-def yerror_or_none(error: list[list[float]] | None) -> list[list[float]] | None:
-    """Asymmetric error bars, or none where there is no interval."""
-    return error
 
 
 def pareto(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -176,39 +157,96 @@ def pareto(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return front
 
 
-def slug(text: str) -> str:
-    """A file name of a data set's or variant's name."""
-    return "".join(c if c.isalnum() else "-" for c in text).strip("-").lower() or "run"
+def differences(run: Run, dataset: str, click: int = 5) -> Plot | None:
+    """IoU after `click` clicks, each variant minus the base, sample by sample; None without a base or a second variant."""
+    rows = run.clicks[run.clicks["dataset"] == dataset]
+    tables = {v: curve(rows[rows["variant"] == v]) for v in run.variants}
+    tables = {v: t for v, t in tables.items() if not t.empty}
+    others = [v for v in tables if v != run.base][:_PANELS]
+    if run.base not in tables or not others:
+        return None
+    click = min(click, int(rows["click"].max()))
+    base = tables[run.base].reindex(columns=range(1, click + 1)).ffill(axis=1)[click]
+    columns = min(3, len(others))
+    height = math.ceil(len(others) / columns)
+    told = []
+    with drawing(max(3.2 * columns, 4.2), 2.3 * height + 0.5, height, columns, sharey=True) as (figure, axes):
+        for ax, variant in zip(axes, others, strict=False):
+            mine = tables[variant].reindex(columns=range(1, click + 1)).ffill(axis=1)[click]
+            change = ((mine - base).dropna() * 100).sort_values().to_numpy()
+            colours = np.where(change > 0, COLOURS[0], COLOURS[1])
+            ax.bar(np.arange(len(change)), change, width=0.85 if len(change) < 80 else 1.0, color=colours, linewidth=0)
+            ax.axhline(0, color=INK, linewidth=0.8)
+            better, worse = int((change > 0).sum()), int((change < 0).sum())
+            ax.set_title(label(run, variant), pad=16)
+            ax.text(0, 1.02, f"{better} better, {worse} worse, mean {change.mean():+.1f}".replace("-", "−"),
+                    transform=ax.transAxes, fontsize=8, color=MUTED)  # fmt: skip
+            ax.set_xticks([])
+            ax.grid(axis="x", visible=False)
+            told.append(f"{label(run, variant)}: {better} samples better, {worse} worse, mean {change.mean():+.1f} points")
+        for ax in axes[len(others) :]:
+            ax.set_visible(False)
+        for ax in axes[::columns]:
+            ax.set_ylabel(f"IoU after click {click},\nminus {run.base} (points)")
+        figure.supxlabel("Samples, sorted", fontsize=9)
+    more = f" The first {_PANELS} variants." if len(tables) - 1 > _PANELS else ""
+    return Plot(
+        f"paired_{slug(dataset)}",
+        f"What changes for each sample, {dataset}",
+        f"IoU after click {click} of each variant minus {run.base} on the same sample; a bar a sample, sorted. "
+        f"Blue: better than {run.base}; orange: worse. {where(run, dataset)}.{more}",
+        f"Bar charts of the change per sample against {run.base}. " + "; ".join(told) + ".",
+        figure,
+        dataset,
+    )
 
 
-def _legend(ax: object, names: list[str]) -> None:
-    columns = 2 if len(names) > 6 else 1
-    if len(names) <= 8:
-        ax.legend(loc="best", ncols=columns, handlelength=2.6)  # type: ignore[attr-defined]
+def noc_histograms(run: Run, dataset: str, target: int = 90) -> Plot | None:
+    """How many samples need how many clicks, and how many never get there."""
+    rows = run.clicks[run.clicks["dataset"] == dataset]
+    tables = {v: curve(rows[rows["variant"] == v]) for v in run.variants}
+    chosen = [v for v in tables if not tables[v].empty][:_PANELS]
+    if not chosen:
+        return None
+    limit = int(rows["click"].max())
+    columns = min(3, len(chosen))
+    height = math.ceil(len(chosen) / columns)
+    look = looks(run.variants)
+    told = []
+    with drawing(max(3.2 * columns, 4.2), 1.9 * height + 0.5, height, columns, sharey=True, sharex=True) as (figure, axes):
+        for ax, variant in zip(axes, chosen, strict=False):
+            reached = tables[variant].to_numpy() >= target / 100
+            first = np.where(reached.any(1), reached.argmax(1) + 1, 0)
+            counts = [int((first == k).sum()) for k in range(1, limit + 1)]
+            never = int((first == 0).sum())
+            ax.bar(range(1, limit + 1), counts, width=0.9, color=look[variant].colour)
+            ax.bar(limit + 2, never, width=1.6, color="white", edgecolor=look[variant].colour, hatch="////", linewidth=1)
+            if never:
+                ax.text(limit + 2, never, f"{never}", ha="center", va="bottom", fontsize=8)
+            ax.set_title(label(run, variant))
+            ax.set_xticks([1, *range(5, limit + 1, 5), limit + 2] if limit > 6 else [*range(1, limit + 1), limit + 2])
+            ax.set_xticklabels([*(str(int(t)) for t in ax.get_xticks()[:-1]), "never"])
+            ax.grid(axis="x", visible=False)
+            ax.margins(y=0.12)
+            told.append(f"{label(run, variant)}: {never} of {len(first)} never, {counts[0]} after one click")
+        for ax in axes[len(chosen) :]:
+            ax.set_visible(False)
+        figure.supxlabel(f"Clicks to {target} % IoU", fontsize=9)
+        figure.supylabel("Samples", fontsize=9)
+    return Plot(
+        f"noc{target}_histogram_{slug(dataset)}",
+        f"How many clicks to {target} %, {dataset}",
+        f"Number of samples by the clicks that they need to {target} % IoU. Hatched: not reached within {limit} clicks, "
+        f"where NoC counts {limit}. {where(run, dataset)}.",
+        f"Histograms of clicks to {target} % IoU. " + "; ".join(told) + ".",
+        figure,
+        dataset,
+    )
+
+
+def legend(ax: Axes, count: int) -> None:
+    """Inside the plot for a few lines, beside it for many."""
+    if count <= 8:
+        ax.legend(loc="best", handlelength=2.6)
     else:
-        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), ncols=1, handlelength=2.6)  # type: ignore[attr-defined]
-
-
-def _plain_log(axis: object, values: list[float]) -> None:
-    """Plain numbers on a log axis, with enough of them where the data span less than a decade."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    spread = math.log10(max(values) / min(values)) if min(values) > 0 else 1
-    subs = (1, 1.5, 2, 3, 5, 7) if spread < 0.8 else (1, 2, 5) if spread < 2 else (1,)
-    axis.set_major_locator(LogLocator(subs=subs))  # type: ignore[attr-defined]
-    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))  # type: ignore[attr-defined]
-    axis.set_minor_formatter(NullFormatter())  # type: ignore[attr-defined]
-
-
-__all__ = [
-    "INK",
-    "band",
-    "curve",
-    "iou_curves",
-    "label",
-    "noc_against_time",
-    "online",
-    "pareto",
-    "slug",
-    "where",
-]
+        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), handlelength=2.6)

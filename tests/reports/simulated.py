@@ -20,6 +20,7 @@ import yaml
 from harness.sample import Sample
 from harness.segmenter import Click
 
+BINS = ("<1%", "1-5%", "5-20%", ">20%")
 TARGETS = (80, 85, 90, 95)
 CLICKS = 20
 
@@ -68,7 +69,6 @@ class Shapes:
 class NearestClick:
     """Nearest click in colour and position decides."""
 
-    encoder_key = "nearest"
     threshold = 0.0
     weights_status = "no weights"
     weights_digest = ""
@@ -76,6 +76,7 @@ class NearestClick:
 
     def __init__(self, colour: float = 1.0, blur: int = 5, status: str = "no weights"):
         self.colour, self.blur, self.weights_status = colour, blur, status
+        self.encoder_key = f"nearest-{colour}-{blur}"
 
     def encode(self, image: np.ndarray) -> np.ndarray:
         """Features (H, W, 5)."""
@@ -137,6 +138,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+def hash_of(variant: str) -> str:
+    """A stand-in for the digest of weights."""
+    return variant.encode().hex()[:8]
+
+
 def clicks_frame(variants: Sequence[str], datasets: Sequence[str], count: int, seed: int = 0) -> pd.DataFrame:
     """clicks.parquet of the simulated sweep."""
     rng = np.random.default_rng(seed)
@@ -157,7 +163,7 @@ def clicks_frame(variants: Sequence[str], datasets: Sequence[str], count: int, s
                             "sample": name,
                             **line,
                             "encode_ms": 5 + rng.random(),
-                            "online_ms": 3 + rng.random(),
+                            "online_ms": 9 * share**0.3 + rng.random(),
                             "simulate_ms": 1 + rng.random(),
                             "object_share": share,
                             "size_bin": "<1%"
@@ -186,53 +192,57 @@ def latency_frame(variants: Sequence[str], seed: int = 0) -> pd.DataFrame:
     for v, variant in enumerate(variants):
         for threads in (1, 2, 4):
             for resolution in (256, 512, 1024):
-                for kind in ("encode", "first", "later"):
-                    bins = ("all",) if kind != "later" else ("<1%", "1-5%", "5-20%", ">20%")
-                    for b, size in enumerate(bins):
-                        base = {"encode": 90, "first": 40, "later": 12 + 6 * b}[kind]
-                        ms = (
-                            base
-                            * (resolution / 512) ** 2
-                            * (1 + 0.4 * v)
-                            / threads**0.8
-                            * rng.uniform(0.95, 1.05)
-                        )
-                        rows.append(
-                            {
-                                "variant": variant,
-                                "threads": threads,
-                                "resolution": resolution,
-                                "kind": kind,
-                                "size_bin": size,
-                                "median_ms": ms,
-                                "low_ms": ms * 0.97,
-                                "high_ms": ms * 1.04,
-                                "p90_ms": ms * 1.1,
-                                "repeats": 15,
-                                "peak_rss_mb": 300 + 40 * v,
-                                "boundary_share": 0.02 * (b + 1),
-                            }  # fmt: skip
-                        )
+                for kind, size, base in [
+                    ("encode", "all", 90.0), ("first", "all", 40.0), ("later", "all", 20.0), ("online_spc", "all", 21.0),
+                    ("spc20", "all", 25.5), *(("first", b, 40.0) for b in BINS), *(("later", b, 12.0 + 6 * i) for i, b in enumerate(BINS)),
+                ]:  # fmt: skip
+                    ms = base * (resolution / 512) ** 2 * (1 + 0.4 * v) / threads**0.8 * rng.uniform(0.95, 1.05)
+                    ratio = 1 + 0.4 * v
+                    rows.append(
+                        {
+                            "variant": variant, "threads": threads, "resolution": resolution, "kind": kind, "size_bin": size,
+                            "median_ms": ms, "low_ms": ms * 0.97, "high_ms": ms * 1.04, "p90_ms": ms * 1.1, "repeats": 15,
+                            "base": variants[0], "ratio": ratio, "ratio_low": ratio * 0.98, "ratio_high": ratio * 1.02,
+                            "peak_rss_mb": 300 + 40 * v, "weights_status": VARIANTS[variant].get("status", "no weights"), "error": "",
+                        }  # fmt: skip
+                    )
     return pd.DataFrame(rows)
+
+
+_PARTS = {
+    "encode": {"encoder": 9.0, "edges": 1.2},
+    "first": {"dpe": 0.4, "attention": 1.5, "experts": 0.9, "dlu": 0.8},
+    "later": {"dpe": 0.05, "attention": 0.5, "experts": 0.4, "dlu": 0.2},
+}
 
 
 def flops_frame(variants: Sequence[str]) -> pd.DataFrame:
     """flops.csv with made-up parts."""
     rows = []
     for v, variant in enumerate(variants):
-        for kind, parts in (("encode", {"encoder": 9.0, "edges": 1.2}), ("first", {"dpe": 0.4, "attention": 1.5, "experts": 0.9, "dlu": 0.8}), ("later", {"dpe": 0.05, "attention": 0.5, "experts": 0.4, "dlu": 0.2})):  # fmt: skip
-            for part, gmacs in parts.items():
-                gmacs *= 1 + 0.3 * v
+        for kind, parts in _PARTS.items():
+            for part, gmacs in {**parts, "total": sum(parts.values())}.items():
+                amount = gmacs * (1 + 0.3 * v)
                 rows.append(
                     {
-                        "variant": variant,
-                        "part": part,
-                        "kind": kind,
-                        "size_bin": "all",
-                        "gmacs": gmacs,
-                        "gflops": 2 * gmacs,
-                        "ms": 10 * gmacs,
-                    }
+                        "variant": variant, "resolution": 1024, "part": part, "kind": kind, "size_bin": "all", "gmacs": amount,
+                        "gflops": 2.05 * amount, "mbytes": 60 * amount**0.5, "error": "",
+                    }  # fmt: skip
+                )
+    return pd.DataFrame(rows)
+
+
+def parts_frame(variants: Sequence[str]) -> pd.DataFrame:
+    """latency_parts.csv with made-up times."""
+    rows = []
+    for v, variant in enumerate(variants):
+        for kind, parts in _PARTS.items():
+            for part, gmacs in parts.items():
+                rows.append(
+                    {
+                        "variant": variant, "threads": 1, "resolution": 1024, "part": part, "kind": kind, "size_bin": "all",
+                        "median_ms": 35 * gmacs * (1 + 0.3 * v), "roofline_ms": 20 * gmacs,
+                    }  # fmt: skip
                 )
     return pd.DataFrame(rows)
 
@@ -255,17 +265,14 @@ def run_folder(
     metrics.compare(clicks, variants[0], protocol).to_csv(out / "compare.csv", index=False)
     latency_frame(variants, seed).to_csv(out / "latency.csv", index=False)
     flops_frame(variants).to_csv(out / "flops.csv", index=False)
+    parts_frame(variants).to_csv(out / "latency_parts.csv", index=False)
     pd.DataFrame(columns=["stage", "variant", "dataset", "sample", "error"]).to_csv(
         out / "failures.csv", index=False
     )
     machine = {
-        "cpu": "simulated CPU",
-        "cores": 4,
-        "commit": f"{seed:040x}",
-        "peak_gflops": 120.0,
-        "memory_gbs": 18.0,
-        "libraries": {"numpy": np.__version__},
-    }
+        "cpu_model": "simulated CPU", "cpus": 4, "commit": f"{seed:040x}", "packages": {"numpy": np.__version__},
+        "peaks": {"1": {"fp32_gflops": 120.0, "bf16_gflops": 240.0, "copy_gb_per_s": 11.0}},
+    }  # fmt: skip
     (out / "machine.json").write_text(json.dumps(machine))
     config = {
         "command": "python -m harness.sweep +ablation=simulated",

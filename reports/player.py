@@ -1,0 +1,107 @@
+"""What the page's episode player needs: one small photograph and, for each click, outlines as SVG paths."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+
+from reports import pictures
+from reports.replay import Episode, Step, Trace
+from reports.style import Plot
+
+_QUALITY = 82
+_LONGEST_PATH = 24_000
+"""Characters of one outline; a speckled mask of random weights would need megabytes."""
+
+
+def data(episode: Episode) -> dict[str, Any]:
+    """The player's data, as plain JSON: sizes and coordinates in pixels of the embedded picture."""
+    image = pictures.smaller(episode.sample.image)
+    scale = image.shape[1] / episode.sample.mask.shape[1]
+    truth = episode.sample.mask
+    return {
+        "width": image.shape[1],
+        "height": image.shape[0],
+        "image": jpeg(image),
+        "alt": f"Photograph {episode.sample.name} of {episode.dataset}",
+        "truth": path(truth == 1, scale),
+        "steps": [_step(step, truth, scale) for step in episode.steps],
+    }
+
+
+def _step(step: Step, truth: np.ndarray, scale: float) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "iou": round(step.iou * 100, 1) if np.isfinite(step.iou) else None,
+        "mask": path(step.mask, scale),
+        "missed": path((truth == 1) & ~step.mask, scale),
+        "extra": path((truth == 0) & step.mask, scale),
+    }
+    if step.click is not None:
+        found["click"] = [round(step.click.x * scale, 1), round(step.click.y * scale, 1), bool(step.click.positive)]
+    if step.trace is not None:
+        found["trace"] = _trace(step.trace, scale)
+    return found
+
+
+def _trace(trace: Trace, scale: float) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, box in (("dpe", trace.dpe_box), ("dlu", trace.dlu_box)):
+        if box is not None:
+            found[name] = [round(v * scale, 1) for v in box]
+    side = trace.token * scale
+    if trace.boundary is not None:
+        found["boundary"] = cells(trace.boundary, side)
+    if trace.experts is not None:
+        kinds = sorted({int(e) for e in np.unique(trace.experts)} - {-1})
+        found["experts"] = [[e, cells(trace.experts == e, side)] for e in kinds]
+    return found
+
+
+def cells(chosen: np.ndarray, side: float) -> str:
+    """SVG path of the chosen tokens; a run of neighbours in a row is one rectangle."""
+    pieces = []
+    for i, row in enumerate(chosen):
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], row.astype(np.int8), [0]))))
+        for start, end in zip(edges[::2], edges[1::2], strict=True):
+            pieces.append(f"M{start * side:.0f} {i * side:.0f}h{(end - start) * side:.0f}v{side:.0f}h-{(end - start) * side:.0f}z")
+    return "".join(pieces)
+
+
+def path(mask: np.ndarray, scale: float) -> str:
+    """SVG path (even-odd) of a mask's outlines in pixels of the picture; the smallest specks go where it gets too long."""
+    if not mask.any():
+        return ""
+    size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
+    # Doubled and blurred a little, the outline of a mask follows the object's edge instead of its pixels' corners.
+    fine = cv2.resize(mask.astype(np.float32), (size[0] * 2, size[1] * 2), interpolation=cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR)
+    level = (fine >= min(0.5, float(fine.max()) * 0.99)).astype(np.uint8)
+    found, _ = cv2.findContours(level, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    rings = sorted((cv2.approxPolyDP(c, 1.0, True)[:, 0, :] for c in found), key=lambda r: -cv2.contourArea(r))
+    text = ""
+    for ring in rings:
+        if len(ring) < 3 and len(rings) > 1:
+            continue
+        points = ring / 2
+        piece = "M" + "L".join(f"{x:g} {y:g}" for x, y in points) + "z"
+        if text and len(text) + len(piece) > _LONGEST_PATH:
+            break
+        text += piece
+    return text
+
+
+def jpeg(image: np.ndarray) -> str:
+    """A data URI of an RGB image."""
+    _, buffer = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.tobytes()).decode()
+
+
+def strip_image(plot: Plot) -> str:
+    """A strip as a data URI, small enough for a page with many of them."""
+    out = io.BytesIO()
+    plot.figure.savefig(out, format="png", dpi=120)
+    picture = cv2.imdecode(np.frombuffer(out.getvalue(), np.uint8), cv2.IMREAD_COLOR)
+    return jpeg(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))

@@ -1,0 +1,105 @@
+(() => {
+  const NS = "http://www.w3.org/2000/svg";
+  const EXPERTS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999"];
+  const svg = (name, attributes) => {
+    const made = document.createElementNS(NS, name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    return made;
+  };
+  const html = (name, attributes = {}, ...children) => {
+    const made = document.createElement(name);
+    Object.assign(made, attributes);
+    made.append(...children);
+    return made;
+  };
+
+  const build = (host) => {
+    const data = JSON.parse(document.getElementById(host.dataset.episode).textContent);
+    const unit = Math.max(data.width, data.height) / 100;
+    const picture = svg("svg", { viewBox: `0 0 ${data.width} ${data.height}`, role: "img", "aria-label": data.alt });
+    picture.append(svg("image", { href: data.image, width: data.width, height: data.height }));
+    const layers = {};
+    for (const name of ["experts", "boundary", "missed", "extra", "mask", "truth", "boxes", "clicks"]) {
+      layers[name] = svg("g", { class: `layer-${name}` });
+      picture.append(layers[name]);
+    }
+    const traced = data.steps.some((step) => step.trace);
+    const choices = [["mask", "Answer", true], ["truth", "True outline", false], ["errors", "Errors", false]];
+    if (traced) choices.push(["boxes", "DPE and DLU boxes", false], ["boundary", "Boundary tokens", false]);
+    if (data.steps.some((step) => step.trace && step.trace.experts)) choices.push(["experts", "Experts", false]);
+    const toggles = {};
+    const options = html("div", { className: "options" });
+    for (const [key, text, on] of choices) {
+      toggles[key] = html("input", { type: "checkbox", checked: on });
+      toggles[key].addEventListener("change", () => show(current));
+      options.append(html("label", {}, toggles[key], ` ${text}`));
+    }
+    const last = data.steps.length;
+    const slider = html("input", { type: "range", min: 1, max: last, value: 1, step: 1 });
+    slider.setAttribute("aria-label", "Click");
+    const back = html("button", { type: "button", textContent: "‹ Back" });
+    const next = html("button", { type: "button", textContent: "Next ›" });
+    const told = html("output", {});
+    told.setAttribute("aria-live", "polite");
+    let current = 1;
+
+    const show = (index) => {
+      current = Math.min(Math.max(index, 1), last);
+      slider.value = current;
+      back.disabled = current === 1;
+      next.disabled = current === last;
+      const step = data.steps[current - 1];
+      Object.values(layers).forEach((layer) => layer.replaceChildren());
+      const line = (layer, d, colour, width, extra = {}) => d && layer.append(
+        svg("path", { d, fill: "none", stroke: colour, "stroke-width": width * unit, "fill-rule": "evenodd", ...extra }));
+      const area = (layer, d, colour, opacity) => d && layer.append(
+        svg("path", { d, fill: colour, "fill-opacity": opacity, "fill-rule": "evenodd" }));
+      if (toggles.mask.checked) {
+        area(layers.mask, step.mask, "#ffffff", 0.22);
+        line(layers.mask, step.mask, "#000000", 0.65, { "stroke-opacity": 0.6 });
+        line(layers.mask, step.mask, "#ffffff", 0.33);
+      }
+      if (toggles.truth.checked) line(layers.truth, data.truth, "#F0E442", 0.35, { "stroke-dasharray": `${unit} ${0.6 * unit}` });
+      if (toggles.errors.checked) {
+        area(layers.missed, step.missed, "#D55E00", 0.8);
+        area(layers.extra, step.extra, "#56B4E9", 0.8);
+      }
+      const trace = step.trace || {};
+      if (toggles.boundary && toggles.boundary.checked) area(layers.boundary, trace.boundary, "#E69F00", 0.55);
+      if (toggles.experts && toggles.experts.checked) {
+        (trace.experts || []).forEach(([expert, d]) => area(layers.experts, d, EXPERTS[expert % 8], 0.6));
+      }
+      if (toggles.boxes && toggles.boxes.checked) {
+        const box = (corners, colour, dash, shrink) => corners && layers.boxes.append(svg("rect", {
+          x: corners[0] + shrink, y: corners[1] + shrink, width: Math.max(1, Math.min(corners[2], data.width) - corners[0] - 2 * shrink),
+          height: Math.max(1, Math.min(corners[3], data.height) - corners[1] - 2 * shrink), fill: "none", stroke: colour,
+          "stroke-width": 0.6 * unit, "stroke-dasharray": dash }));
+        box(trace.dpe, "#0072B2", "none", 0.3 * unit);
+        box(trace.dlu, "#CC79A7", `${1.6 * unit} ${0.8 * unit}`, 0.9 * unit);
+      }
+      data.steps.slice(0, current).forEach((past, i) => {
+        if (!past.click) return;
+        const [x, y, positive] = past.click;
+        const r = 1.7 * unit, fill = positive ? "#00704f" : "#b34700", newest = i + 1 === current;
+        const look = { fill, stroke: newest ? "#ffd92f" : "#ffffff", "stroke-width": (newest ? 0.45 : 0.25) * unit };
+        layers.clicks.append(positive ? svg("circle", { cx: x, cy: y, r, ...look })
+          : svg("rect", { x: x - r, y: y - r, width: 2 * r, height: 2 * r, ...look }));
+        const text = svg("text", { x, y, "text-anchor": "middle", "dominant-baseline": "central", fill: "#ffffff",
+          "font-size": 2.1 * unit, "font-weight": 700, "font-family": "sans-serif" });
+        text.textContent = i + 1;
+        layers.clicks.append(text);
+      });
+      const sign = step.click ? (step.click[2] ? "on the object" : "on the background") : "none, the model ran again";
+      told.textContent = `Click ${current} of ${last} (${sign}): IoU ${step.iou === null ? "not defined" : `${step.iou.toFixed(1)} %`}`;
+    };
+
+    slider.addEventListener("input", () => show(Number(slider.value)));
+    back.addEventListener("click", () => show(current - 1));
+    next.addEventListener("click", () => show(current + 1));
+    host.append(picture, html("div", { className: "controls" }, back, slider, next), told, options);
+    const strip = host.parentElement.querySelector(".strip");
+    if (strip) strip.replaceWith(html("details", {}, html("summary", { textContent: "As a strip of pictures" }), strip.cloneNode(true)));
+    show(Math.min(3, last));
+  };
+  document.querySelectorAll(".player").forEach(build);
+})();

@@ -14,7 +14,8 @@ import numpy as np
 from harness.datasets.facts import FileFacts, content_hash
 from harness.datasets.masks import Rule, check_size, read_image, read_values
 from harness.datasets.pairs import Entry, Listing, check_limit, parse_shard, select
-from harness.errors import SampleError, UserError
+from harness.datasets.problems import EmptyMask
+from harness.errors import UserError
 from harness.sample import Sample
 
 
@@ -91,8 +92,9 @@ class FileDataset:
                 layout.
         """
         entry = self.entries[name]
-        if entry.problem or entry.image is None or entry.mask is None:
-            raise SampleError(entry.problem or f"{name}: image or mask is missing.")
+        if entry.problem is not None:
+            raise type(entry.problem)(*entry.problem.args)
+        assert entry.image is not None and entry.mask is not None
         image = read_image(entry.image)
         values = self.read_values(entry)
         check_size(image, values, entry.image, entry.mask)
@@ -111,12 +113,12 @@ class FileDataset:
         """(H, W) uint8 mask: 1 object, 0 background, 255 ignore.
 
         Raises:
-            SampleError: no pixel is object; the message says which values there are and what they may mean.
+            EmptyMask: no pixel is object; the message says which values there are and what they may mean.
         """
         rule = self.rule_of(entry)
         mask = rule.apply(values)
         if not (mask == 1).any():
-            raise SampleError(f"{entry.mask}: no object pixel ({rule}); {self.why_empty(rule, values)}")
+            raise EmptyMask(f"{entry.mask}: no object pixel ({rule}); {self.why_empty(rule, values)}")
         return mask
 
     def why_empty(self, rule: Rule, values: np.ndarray) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from harness.datasets.facts import FileFacts
 from harness.datasets.masks import read_values
 from harness.datasets.pairs import Entry
+from harness.datasets.problems import EmptyMask, Unreadable
 from harness.errors import SampleError
 
 
@@ -17,7 +18,7 @@ def values_in(path: Path) -> list[int]:
     """Values above 0 in a mask of (palette) indices, ascending."""
     values = read_values(path, indices=True)
     if values.ndim == 3:
-        raise SampleError(
+        raise Unreadable(
             f"{path}: a colour image, but each instance must have its own index; export it as a palette or grey file."
         )
     return [int(v) for v in np.unique(values) if v > 0]
@@ -40,15 +41,15 @@ def instance_entries(
     """
     with FileFacts() as facts:
         for pair in pairs:
-            if pair.problem or pair.mask is None:
+            if pair.problem is not None or pair.mask is None:
                 yield pair
                 continue
             try:
                 values = [v for v in facts.get(pair.mask, kind, find) if v != ignore]
-            except (SampleError, OSError) as error:
-                yield Entry(pair.name, pair.image, pair.mask, problem=str(error))
+            except SampleError as error:
+                yield Entry(pair.name, pair.image, pair.mask, problem=error)
                 continue
             if not values:
-                problem = f"{pair.mask}: no instance (no value above 0 that is not ignored); remove it from the split."
+                problem = EmptyMask(f"{pair.mask}: no instance (no value above 0 that counts); take it off the list.")
                 yield Entry(pair.name, pair.image, pair.mask, problem=problem)
             yield from (Entry(f"{pair.name}#{v}", pair.image, pair.mask, value=v) for v in values)

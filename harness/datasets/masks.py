@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from harness.errors import SampleError
+from harness.datasets.problems import MissingFile, SizeMismatch, Unreadable
 
 Image.MAX_IMAGE_PIXELS = None  # annotated photographs may be large; Pillow would take them for an attack
 
@@ -19,14 +19,14 @@ def read_image(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB; turned upright if the file says so, as the field's loaders do (OpenCV).
 
     Raises:
-        SampleError: the file is missing or cannot be decoded.
+        MissingFile, Unreadable: the file is missing or cannot be decoded.
     """
     if not path.is_file():
-        raise SampleError(f"{path}: no such image; restore it, or remove its mask.")
+        raise MissingFile(f"{path}: no such image; restore it, or remove its mask.")
     # Through bytes, since OpenCV cannot open every path on every system.
     decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
     if decoded is None:
-        raise SampleError(
+        raise Unreadable(
             f"{path}: cannot be decoded as an image (damaged or not an image); fetch it again or remove it."
         )
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
@@ -40,16 +40,16 @@ def read_values(path: Path, indices: bool = False) -> np.ndarray:
     unless `indices`.
 
     Raises:
-        SampleError: the file is missing or cannot be decoded.
+        MissingFile, Unreadable: the file is missing or cannot be decoded.
     """
     if not path.is_file():
-        raise SampleError(f"{path}: no such mask; add it (same stem as the image), or remove the image.")
+        raise MissingFile(f"{path}: no such mask; add it (same stem as the image), or remove the image.")
     try:
         with Image.open(path) as opened:
             opened.load()
             return _values(opened, indices)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise SampleError(f"{path}: cannot be decoded as a mask ({error}); fetch or export it again.") from error
+        raise Unreadable(f"{path}: cannot be decoded as a mask ({error}); fetch or export it again.") from error
 
 
 def _values(opened: Image.Image, indices: bool) -> np.ndarray:
@@ -114,13 +114,13 @@ class Rule:
 
 
 def check_size(image: np.ndarray, mask: np.ndarray, image_path: Path, mask_path: Path) -> None:
-    """Raise SampleError unless mask and image have the same height and width."""
+    """Raise SizeMismatch unless mask and image have the same height and width."""
     if image.shape[:2] == mask.shape[:2]:
         return
     (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape[:2]
     hint = "one of the two is turned (EXIF orientation?): save both upright"
     if (height, width) != (mask_width, mask_height):
         hint = "export the mask at the image's size (nearest neighbour), or fetch the matching pair"
-    raise SampleError(
+    raise SizeMismatch(
         f"{mask_path}: mask is {mask_width}x{mask_height}, image {image_path.name} is {width}x{height}; {hint}."
     )

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.errors import UserError
+from harness.datasets.problems import MissingFile
+from harness.errors import SampleError, UserError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif")
 
@@ -19,14 +20,14 @@ class Entry:
         name: unique within the data set.
         image, mask: files; None where there is none, or where `problem` says why it is unclear.
         value: the object's value in a mask of several objects; None: the data set's rule decides.
-        problem: why this entry cannot be loaded; "" if it can.
+        problem: why this entry cannot be loaded; None if it can.
     """
 
     name: str
     image: Path | None
     mask: Path | None
     value: int | None = None
-    problem: str = ""
+    problem: SampleError | None = None
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,13 @@ def pair(name: str, images: Sequence[Path], masks: Sequence[Path], wanted_image:
     for candidates in (images, masks):
         if len(candidates) > 1:
             which = " and ".join(p.name for p in candidates)
-            problem = f"{candidates[0].parent}: {which} have the same stem; keep one of them."
+            problem = MissingFile(f"{candidates[0].parent}: {which} have the same stem; keep one of them.")
             return Entry(name, None, None, problem=problem)
     if not images:
-        return Entry(name, None, None, problem=f"{name}: no image {wanted_image}; add it, or remove the mask.")
+        problem = MissingFile(f"{name}: no image {wanted_image}; add it, or remove it from the list.")
+        return Entry(name, None, None, problem=problem)
     if not masks:
-        problem = f"{images[0]}: no mask {wanted_mask}; add it, or remove the image."
+        problem = MissingFile(f"{images[0]}: no mask {wanted_mask}; add it, or remove the image.")
         return Entry(name, images[0], None, problem=problem)
     return Entry(name, images[0], masks[0])
 

@@ -10,7 +10,7 @@ from scipy.io import loadmat
 from harness.datasets.files import FileDataset
 from harness.datasets.instances import instance_entries
 from harness.datasets.pairs import Entry, Listing, by_stem, pair, read_split
-from harness.errors import SampleError
+from harness.datasets.problems import Unreadable
 
 
 class Sbd(FileDataset):
@@ -55,16 +55,16 @@ def segmentation(path: Path) -> np.ndarray:
     """(H, W) instance numbers of an SBD file, 0 is background.
 
     Raises:
-        SampleError: not a MATLAB file of this kind.
+        Unreadable: not a MATLAB file of this kind.
     """
     try:
         content = loadmat(path, squeeze_me=True, struct_as_record=False)
     except Exception as error:  # SciPy raises many kinds for a damaged file, and NotImplementedError for HDF5 ones
-        raise SampleError(f"{path}: cannot be read as a MATLAB file ({error}); fetch it again.") from error
+        raise Unreadable(f"{path}: cannot be read as a MATLAB file ({error}); fetch it again.") from error
     values = getattr(content.get("GTinst"), "Segmentation", None)
     if not isinstance(values, np.ndarray) or values.ndim != 2:
         fields = ", ".join(k for k in content if not k.startswith("__")) or "nothing"
-        raise SampleError(
+        raise Unreadable(
             f"{path}: no field GTinst.Segmentation (it holds: {fields}); take the files of SBD's folder inst, not cls."
         )
     return values

@@ -106,9 +106,7 @@ def tolerance(entry: dict[str, Any]) -> tuple[float, float]:
 
 def assert_close(actual: torch.Tensor, expected: torch.Tensor, entry: dict[str, Any], what: str = "") -> None:
     """Assert equality within the entry's tolerance (exact for integers); the message says how far off and where."""
-    assert actual.shape == expected.shape, (
-        f"{what}: shape {tuple(actual.shape)}, golden {tuple(expected.shape)}"
-    )
+    assert actual.shape == expected.shape, f"{what}: shape {tuple(actual.shape)}, golden {tuple(expected.shape)}"
     atol, rtol = tolerance(entry) if expected.is_floating_point() else (0.0, 0.0)
     torch.testing.assert_close(
         actual.detach().to(expected.dtype),
@@ -186,15 +184,11 @@ def rule_state_dict(prefix: str = "") -> dict[str, torch.Tensor]:
     """
     layout = GOLDENS.read_json("state_dict_spec.json")["state_dict"]
     return {
-        key[len(prefix) :]: rule_tensor(key, shape, dtype)
-        for key, shape, dtype in layout
-        if key.startswith(prefix)
+        key[len(prefix) :]: rule_tensor(key, shape, dtype) for key, shape, dtype in layout if key.startswith(prefix)
     }
 
 
-def fill_by_rule(
-    module: torch.nn.Module, rule: Callable[[str, Iterable[int], str], np.ndarray | None]
-) -> None:
+def fill_by_rule(module: torch.nn.Module, rule: Callable[[str, Iterable[int], str], np.ndarray | None]) -> None:
     """Overwrite the parameters and buffers of a module by `rule(key, shape, dtype)`; None leaves an entry as it is."""
     state = module.state_dict()
     for key, value in state.items():

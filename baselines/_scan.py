@@ -1,0 +1,107 @@
+"""HRSAM's cycle scan: a selective state space run three times over the same sequence, without a GPU kernel.
+
+The official operator repeats the sequence end to end, 3 L steps in a row. Two facts make it short here:
+
+1. The recurrence is linear in its state, and the passes share inputs and decays. So the weighted sum of the three
+   passes is itself one recurrence: inputs times the sum of the weights, and as initial state the weighted sum of the
+   passes' initial states (0, s, and the decayed s plus s, with s the end state of the first pass).
+2. The sequence is cut into chunks that run side by side, first from zero to learn each chunk's end state, then, with
+   the states handed from chunk to chunk, for the outputs.
+
+Both hold exactly; only rounding differs from the plain recurrence.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inter2former.encoders.linear import Linear
+
+STATES, CYCLES = 32, 3
+CHUNKS = 16
+"""Chunks of a sequence that run side by side: a state of 1.5 MB, and L / 16 steps."""
+
+
+def cycle_scan(x: Tensor, dt: Tensor, write: Tensor, read: Tensor, rate: Tensor, gamma: Tensor) -> Tensor:
+    """Return the weighted sum over the passes of y_t = sum_n C_tn s_tn, with s_t = exp(-dt_t A) s_(t-1) + dt_t x_t B_t.
+
+    Args:
+        x, dt: (B, L, C) inputs and step sizes.
+        write, read: (B, L, N), B and C of the recurrence.
+        rate: (C, N), A.
+        gamma: (C, passes) weights.
+
+    Returns:
+        (B, L, C).
+    """
+    batch, length, channels = x.shape
+    chunks = min(CHUNKS, length)
+    steps = -(-length // chunks)
+
+    def in_chunks(part: Tensor) -> Tensor:
+        """Return (steps, B * chunks, width); steps of size 0 at the end change nothing."""
+        padded = F.pad(part, (0, 0, 0, steps * chunks - length))
+        return padded.view(batch * chunks, steps, -1).transpose(0, 1).contiguous()
+
+    sizes, inputs, writes = in_chunks(dt), in_chunks(dt * x), in_chunks(write)
+    negative = -rate
+    ends = torch.zeros(batch * chunks, channels, rate.shape[1], dtype=x.dtype)
+    decay = torch.empty_like(ends)
+    for t in range(steps):
+        _advance(ends, decay, sizes[t], negative, inputs[t], writes[t])
+    # What a chunk does to a state that enters it: times `passed`, plus `ends`.
+    passed = torch.exp(sizes.sum(dim=0)[:, :, None] * negative).unflatten(0, (batch, chunks))
+    ends = ends.unflatten(0, (batch, chunks))
+    state = torch.zeros_like(ends[:, 0])
+    starts = torch.zeros_like(ends)
+    for cycle in range(gamma.shape[1]):
+        for chunk in range(chunks):
+            starts[:, chunk] += gamma[:, cycle, None] * state
+            state = passed[:, chunk] * state + ends[:, chunk]
+    state = starts.flatten(0, 1)
+    inputs = inputs * gamma.sum(dim=1)
+    reads = in_chunks(read)[..., None]
+    outputs = torch.empty(steps, batch * chunks, channels, 1, dtype=x.dtype)
+    for t in range(steps):
+        _advance(state, decay, sizes[t], negative, inputs[t], writes[t])
+        torch.bmm(state, reads[t], out=outputs[t])
+    return outputs[..., 0].transpose(0, 1).reshape(batch, steps * chunks, channels)[:, :length]
+
+
+def _advance(state: Tensor, decay: Tensor, size: Tensor, negative: Tensor, x: Tensor, write: Tensor) -> None:
+    """Do one step in place: state (M, C, N); size, x (M, C); write (M, N); decay is room to work in."""
+    torch.mul(size[:, :, None], negative, out=decay)
+    state.mul_(decay.exp_()).addcmul_(x[:, :, None], write[:, None, :])
+
+
+class ScanBlock(nn.Module):
+    """x + out(z * LN(scan(a))), where a and z come from one projection of LN(x)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.ssm_proj_bias = nn.Parameter(torch.zeros(dim))
+        self.As_log = nn.Parameter(torch.zeros(dim, STATES))
+        self.Ds = nn.Parameter(torch.ones(dim))
+        self.gamma = nn.Parameter(torch.ones(dim, CYCLES, 1))
+        self.in_norm = nn.LayerNorm(dim)
+        self.in_proj = nn.Sequential(Linear(dim, 2 * dim))
+        self.ssm_proj = Linear(dim, dim + 2 * STATES)
+        self.out_norm = nn.LayerNorm(dim)
+        self.out_proj = Linear(dim, dim)
+
+    def forward(self, x: Tensor, lengths: tuple[int, ...]) -> Tensor:
+        """Map tokens x (B, sum of lengths, dim); sequences of these lengths are scanned each on its own."""
+        flat = x.flatten(0, 1)
+        a, z = F.silu(self.in_proj(self.in_norm(flat))).split(self.dim, dim=1)
+        step, write, read = self.ssm_proj(a.contiguous()).split([self.dim, STATES, STATES], dim=1)
+        step = F.softplus(step + self.ssm_proj_bias)
+        rate, gamma = torch.exp(self.As_log), self.gamma[:, :, 0]
+        a = a.view(x.shape)
+        parts = [part.view(*x.shape[:2], -1).split(list(lengths), dim=1) for part in (a, step, write, read)]
+        scanned = torch.cat([cycle_scan(x, dt, b, c, rate, gamma) for x, dt, b, c in zip(*parts, strict=True)], dim=1)
+        y = scanned + (gamma.sum(dim=1) * self.Ds) * a
+        gated = z * self.out_norm(y.flatten(0, 1))
+        return self.out_proj(gated, residual=flat).view(x.shape)

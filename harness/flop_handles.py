@@ -15,8 +15,6 @@ from math import prod
 from typing import Any
 
 from fvcore.nn.jit_handles import (
-    addmm_flop_jit,
-    bmm_flop_jit,
     conv_flop_jit,
     einsum_flop_jit,
     get_shape,
@@ -27,15 +25,15 @@ Handle = Callable[[list[Any], list[Any]], Any]
 
 
 def matmul(inputs: list[Any], outputs: list[Any]) -> int:
-    """MACs of torch.matmul with broadcasting: output elements times the inner length."""
+    """MACs of a matrix product with broadcasting: output elements times the inner length."""
     a, b = get_shape(inputs[0]), get_shape(inputs[1])
     assert a is not None and b is not None
     inner = a[-1]
     return _size(outputs[0]) * inner
 
 
-def baddbmm(inputs: list[Any], outputs: list[Any]) -> int:
-    """MACs of baddbmm(input, batch1, batch2)."""
+def added_product(inputs: list[Any], outputs: list[Any]) -> int:
+    """MACs of addmm and baddbmm (added, left, right)."""
     left = get_shape(inputs[1])
     assert left is not None
     return _size(outputs[0]) * left[-1]
@@ -93,9 +91,9 @@ def _size(value: Any) -> int:
 
 
 PRODUCTS: dict[str, Handle] = {
-    "aten::addmm": addmm_flop_jit,
-    "aten::bmm": bmm_flop_jit,
-    "aten::baddbmm": baddbmm,
+    "aten::addmm": added_product,
+    "aten::bmm": matmul,
+    "aten::baddbmm": added_product,
     "aten::mm": matmul,
     "aten::mv": matmul,
     "aten::dot": matmul,
@@ -134,30 +132,29 @@ ARITHMETIC: dict[str, Handle] = {
     "aten::avg_pool2d": pooling,
     "aten::adaptive_avg_pool2d": per_input(1),
 }
-for _name, _source in {"scatter_add": 3, "scatter_add_": 3, "index_add": 3, "index_add_": 3}.items():
+for _name, _source in {"scatter_add": 3, "index_add": 3}.items():
     ARITHMETIC[f"aten::{_name}"] = per_source(_source)
 
 _FREE_NAMES = """
+__rshift__ __lshift__ __iand__ __ior__ __ixor__ __invert__ __ilshift__ __irshift__ bool int float
 Int IntImplicit Float Bool ScalarImplicit FloatImplicit size numel dim is_floating_point __and__ __or__ __xor__
-__not__ __getitem__ __contains__ len item _local_scalar_dense lift lift_fresh lift_fresh_copy abs add add_ sub sub_
-rsub mul mul_ div div_ neg reciprocal pow square sqrt sqrt_ rsqrt exp exp_ exp2 log log2 log1p expm1 sin cos tan
-tanh tanh_ atan2 sigmoid sigmoid_ silu silu_ gelu relu relu_ relu6 leaky_relu leaky_relu_ elu hardtanh hardtanh_
-hardswish softplus softplus_ addcmul addcdiv addcmul_ lerp clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_
-minimum maximum floor floor_ ceil round round_ trunc floor_divide remainder fmod bitwise_and bitwise_or bitwise_xor
-bitwise_not logical_and logical_or logical_xor logical_not bitwise_left_shift bitwise_right_shift sign isnan isinf
-isfinite eq ne lt le gt ge max min amax amin aminmax argmax argmin any all sort argsort topk where nonzero
-nonzero_numpy unique_consecutive unique unique_dim _unique2 bincount searchsorted bucketize count_nonzero equal
-allclose cat stack concat hstack vstack chunk split split_with_sizes unbind unsafe_split tensor_split index
-index_select index_put index_put_ _index_put_impl_ gather scatter scatter_ masked_fill masked_fill_ masked_select
-masked_scatter masked_scatter_ take take_along_dim embedding one_hot index_copy index_copy_ index_fill_ diagonal
-tril triu view reshape view_as reshape_as flatten unflatten permute transpose transpose_ t movedim squeeze squeeze_
-unsqueeze unsqueeze_ expand expand_as repeat repeat_interleave tile broadcast_to select slice narrow roll flip rot90
-unfold im2col col2im as_strided pixel_shuffle pixel_unshuffle contiguous clone detach detach_ copy_ to type_as
-_to_copy alias numpy_T constant_pad_nd pad reflection_pad2d reflection_pad1d replication_pad2d replication_pad1d
-arange linspace zeros zeros_like ones ones_like full full_like fill_ zero_ empty empty_like new_empty new_zeros
-new_ones new_full eye tensor scalar_tensor meshgrid cartesian_prod rand randn randint randperm normal_ uniform_ set_
-resize_ dropout feature_dropout identity upsample_nearest2d _upsample_nearest_exact2d max_pool2d adaptive_max_pool2d
-view_as_complex view_as_real complex real imag polar resolve_conj resolve_neg result_type fill_diagonal_
-new_empty_strided empty_strided swapaxes swapdims ravel nan_to_num _shape_as_tensor is_nonzero
+__not__ __getitem__ __contains__ len item _local_scalar_dense lift lift_fresh lift_fresh_copy abs add sub rsub mul
+div neg reciprocal pow square sqrt rsqrt exp exp2 log log2 log1p expm1 sin cos tan tanh atan2 sigmoid silu gelu relu
+relu6 leaky_relu elu hardtanh hardswish softplus addcmul addcdiv lerp clamp clamp_min clamp_max minimum maximum
+floor ceil round trunc floor_divide remainder fmod bitwise_and bitwise_or bitwise_xor bitwise_not logical_and
+logical_or logical_xor logical_not bitwise_left_shift bitwise_right_shift sign isnan isinf isfinite eq ne lt le gt
+ge max min amax amin aminmax argmax argmin any all sort argsort topk where nonzero nonzero_numpy unique_consecutive
+unique unique_dim _unique2 bincount searchsorted bucketize count_nonzero equal allclose cat stack concat hstack
+vstack chunk split split_with_sizes unbind unsafe_split tensor_split index index_select index_put _index_put_impl_
+gather scatter masked_fill masked_select masked_scatter take take_along_dim embedding one_hot index_copy index_fill_
+diagonal tril triu view reshape view_as reshape_as flatten unflatten permute transpose t movedim squeeze unsqueeze
+expand expand_as repeat repeat_interleave tile broadcast_to select slice narrow roll flip rot90 unfold im2col col2im
+as_strided pixel_shuffle pixel_unshuffle contiguous clone detach copy_ to type_as _to_copy alias numpy_T
+constant_pad_nd pad reflection_pad2d reflection_pad1d replication_pad2d replication_pad1d arange linspace zeros
+zeros_like ones ones_like full full_like fill_ zero_ empty empty_like new_empty new_zeros new_ones new_full eye
+tensor scalar_tensor meshgrid cartesian_prod rand randn randint randperm normal_ uniform_ set_ resize_ dropout
+feature_dropout identity upsample_nearest2d _upsample_nearest_exact2d max_pool2d adaptive_max_pool2d view_as_complex
+view_as_real complex real imag polar resolve_conj resolve_neg result_type fill_diagonal_ new_empty_strided
+empty_strided swapaxes swapdims ravel nan_to_num _shape_as_tensor is_nonzero
 """
 FREE = frozenset(f"aten::{name}" for name in _FREE_NAMES.split())

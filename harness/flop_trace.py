@@ -9,6 +9,7 @@ no memory), and shapes stay plain numbers. What is counted is then exactly the p
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -74,12 +75,8 @@ def count(
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none").ancestor_mode(
         "caller"
     )
-    names = {**{name: _tagged(handle, "mac") for name, handle in PRODUCTS.items()},
-             **{name: _tagged(handle, "other") for name, handle in ARITHMETIC.items()},
-             **dict.fromkeys(FREE)}  # fmt: skip
-    # In-place forms cost the same as their plain forms.
-    analysis._ignored_ops = set()
-    analysis.set_op_handle(**names)
+    analysis._ignored_ops = set()  # fvcore's own list is replaced by ours
+    analysis.set_op_handle(**_handles())
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     counts = analysis.by_module_and_operator()
     _refuse_unknown(analysis, counts)
@@ -93,6 +90,17 @@ def count(
     result[OTHER] = whole - in_parts
     result[TOTAL] = whole
     return result
+
+
+@functools.lru_cache(maxsize=1)
+def _handles() -> dict[str, Any]:
+    """fvcore handles of every known operator, None for the free ones; in-place forms cost what plain forms cost."""
+    plain = {
+        **{name: _tagged(handle, "mac") for name, handle in PRODUCTS.items()},
+        **{name: _tagged(handle, "other") for name, handle in ARITHMETIC.items()},
+        **dict.fromkeys(FREE),
+    }
+    return {**{f"{name}_": handle for name, handle in plain.items()}, **plain}
 
 
 class _Call(nn.Module):

@@ -21,7 +21,7 @@ def make_backbone(config: Config, precision: str = "fp32") -> nn.Module:
         from inter2former.encoders.hrsam import HRSAMEncoder
 
         return HRSAMEncoder(config.dim, precision=precision)
-    from inter2former._interim import LiteEncoder
+    from inter2former.encoders.lite import LiteEncoder
 
     return LiteEncoder(config.dim, precision=precision)
 

@@ -40,6 +40,7 @@ class Config:
     Attributes:
         preset: where the sizes come from, `vit_b` (the paper) or `lite`.
         encoder: `hrsam` or `lite`; the embedding has `dim` channels at stride 16.
+        multiple: the encoder's input is padded to sides that are multiples of it.
         dim: token width of the decoder.
         stem: widths of the four stride-2 convolutions that embed the label map; the last is `dim`.
         label_dim: channels of the label embedding that the stem sees.
@@ -57,6 +58,7 @@ class Config:
 
     preset: str = "vit_b"
     encoder: str = "hrsam"
+    multiple: int = 256
     dim: int = 256
     stem: tuple[int, int, int, int] = (32, 64, 128, 256)
     label_dim: int = 5
@@ -106,6 +108,7 @@ PRESETS: Mapping[str, Config] = {
     "lite": Config(
         preset="lite",
         encoder="lite",
+        multiple=32,
         dim=96,
         stem=(16, 32, 64, 96),
         hidden=256,

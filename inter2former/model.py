@@ -37,11 +37,14 @@ class ImageState:
         tokens: (B, h * w, dim), row by row.
         edges: edge maps, coarsest first, (B, C_i, 2^(i+1) h, 2^(i+1) w).
         grid: (h, w).
+        terms: per image, what upsampling needs of the edge maps beside themselves; None when encoded for
+            training.
     """
 
     tokens: Tensor
     edges: tuple[Tensor, ...]
     grid: tuple[int, int]
+    terms: list[list[Tensor]] | None = None
 
 
 class TrainingOutput(NamedTuple):
@@ -132,10 +135,14 @@ class Inter2Former(nn.Module):
 
     def encode(self, image: Tensor) -> ImageState:
         """Encode normalised images (B, 3, H, W), H and W multiples of 16."""
-        embedding = self.backbone(image)
-        edges = tuple(self.edge_detector(image))
+        encoded = self.backbone(image)
+        # The lite encoder also gives fine maps, which join the edge maps of the coarser strides.
+        embedding, fine = encoded if isinstance(encoded, tuple) else (encoded, ())
+        edges = self.edge_detector(image)
+        edges = tuple(edge + fine[j] if j < len(fine) else edge for j, edge in enumerate(edges))
         grid = embedding.shape[2], embedding.shape[3]
-        return ImageState(embedding.flatten(2).transpose(1, 2).contiguous(), edges, grid)
+        terms = None if torch.is_grad_enabled() else self.decode_head.edge_terms(edges)
+        return ImageState(embedding.flatten(2).transpose(1, 2).contiguous(), edges, grid, terms)
 
     def decode(
         self,
@@ -155,7 +162,7 @@ class Inter2Former(nn.Module):
         """
         labels = self._labels(label, state)
         tokens, _, views = self.neck(state.tokens, state.grid, labels)
-        logits, boxes = self.decode_head(self._as_map(tokens, state), state.edges, coarse)
+        logits, boxes = self.decode_head(self._as_map(tokens, state), state.edges, coarse, state.terms)
         if trace is not None:
             trace["dpe_box"] = (views[0].box * TOKEN).as_tuple()
             trace["dlu_box"] = (boxes[0] * TOKEN).as_tuple()

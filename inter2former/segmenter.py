@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import nn
 
 from inter2former.build import build
 from inter2former.config import choose, make_config
-from inter2former._interim import Prepared, prepare
+from inter2former.inputs import Frame, frame_image, prepare
 from inter2former.label_map import ClickLike, add_clicks, add_prediction, new_label_map
 from inter2former.model import ImageState
 
@@ -22,7 +22,7 @@ class Embedding:
     """An encoded image: what the decoder needs of it, and how its pixels map to the network's."""
 
     state: ImageState
-    prepared: Prepared
+    frame: Frame
 
 
 class Inter2FormerSegmenter:
@@ -72,6 +72,7 @@ class Inter2FormerSegmenter:
         self.channels = choose("channels", channels, ("rgb", "bgr"))
         self.precision = choose("precision", precision, ("fp32", "bf16"))
         self.target_size = target_size
+        frame_image(1, 1, target_size=target_size)
         self.model, _ = build(self.config, seed, self.precision, source=("seed", seed))
         self.weights_status = "untrained"
         self.weights_digest = ""
@@ -96,12 +97,20 @@ class Inter2FormerSegmenter:
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> Embedding:
         """Encode an image (H, W, 3) uint8 RGB: all work that is needed once per image."""
-        prepared = prepare(image, self.channels, self.target_size)
-        return Embedding(self.model.encode(prepared.tensor), prepared)
+        tensor, frame = prepare(image, self.config.multiple, self.target_size, self.channels)
+        return Embedding(self.model.encode(tensor), frame)
 
     def start(self, embedding: Embedding) -> Session:
         """Begin a fresh episode on an encoded image."""
         return Session(self, embedding)
+
+
+class Point(NamedTuple):
+    """A click in pixels of the network's input."""
+
+    y: int
+    x: int
+    positive: bool
 
 
 class Session:
@@ -116,7 +125,7 @@ class Session:
 
     def __init__(self, segmenter: Inter2FormerSegmenter, embedding: Embedding) -> None:
         self._segmenter, self._embedding = segmenter, embedding
-        self.label = new_label_map(*embedding.prepared.tensor.shape[-2:])
+        self.label = new_label_map(*embedding.frame.input_size)
         self.trace: dict[str, Any] = {}
 
     @torch.no_grad()
@@ -129,11 +138,17 @@ class Session:
         Raises:
             ValueError: a click outside the image.
         """
-        prepared, segmenter = self._embedding.prepared, self._segmenter
+        frame, segmenter = self._embedding.frame, self._segmenter
         if click is not None:
-            add_clicks(self.label, [prepared.to_network(click)], segmenter.config.click_radius)
+            if not (0 <= click.y < frame.height and 0 <= click.x < frame.width):
+                raise ValueError(
+                    f"click at row {click.y}, column {click.x} lies outside the image of {frame.height} rows and "
+                    f"{frame.width} columns"
+                )
+            y, x = frame.to_input(click.y, click.x)
+            add_clicks(self.label, [Point(y, x, click.positive)], segmenter.config.click_radius)
         trace: dict[str, Any] | None = {} if segmenter.keep_trace else None
         logits = segmenter.model.decode(self._embedding.state, self.label, trace=trace)
         add_prediction(self.label, (logits[0, 0] > 0).numpy())
         self.trace = trace or {}
-        return prepared.to_image(logits)
+        return frame.restore(logits)[0, 0].numpy()

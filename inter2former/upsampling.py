@@ -9,31 +9,18 @@ the GroupNorm sees the crop.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from inter2former.derived import Derived
 from inter2former.label_tokens import TOKEN, Box, bounding_box
+from inter2former.stages import Stage, edge_terms, run
 
 OUTSIDE = -100.0
 """Logit outside the upsampled box."""
-
-
-class Stage(nn.Module):
-    """Doubles the resolution: act(conv(bicubic(norm(x)) + edge))."""
-
-    def __init__(self, width: int, out: int, last: bool) -> None:
-        super().__init__()
-        self.last = last
-        self.norm = nn.GroupNorm(1, width)
-        self.conv = nn.Conv2d(width, out, 3, padding=1)
-
-    def forward(self, x: Tensor, edge: Tensor) -> Tensor:
-        """Map x (B, C, h, w) and edge (B, C, 2h, 2w) to (B, C', 2h, 2w)."""
-        x = F.interpolate(self.norm(x.contiguous()), scale_factor=2, mode="bicubic", align_corners=False)
-        x = self.conv(x + edge)
-        return x if self.last else F.silu(x)
 
 
 class DecodeHead(nn.Module):
@@ -57,10 +44,14 @@ class DecodeHead(nn.Module):
         for width, out in zip(widths, after, strict=True):
             layers += [nn.Conv2d(width, out, 1), nn.SiLU()]
         self.mlp = nn.Sequential(*layers[:-1])
+        self._derived = Derived()
 
     def coarse(self, x: Tensor) -> Tensor:
         """Return the coarse logits (B, 1, h, w) of tokens x (B, C, h, w)."""
-        return self.mlp(x)
+        y = x.permute(0, 2, 3, 1)
+        for layer in self.mlp:
+            y = F.linear(y, layer.weight.flatten(1), layer.bias) if isinstance(layer, nn.Conv2d) else F.silu(y)
+        return y.permute(0, 3, 1, 2)
 
     def box(self, coarse: Tensor) -> Box:
         """Return the tokens to upsample given one coarse mask (h, w): all if none exceeds the threshold."""
@@ -74,33 +65,59 @@ class DecodeHead(nn.Module):
 
     def crop(self, x: Tensor, edges: Sequence[Tensor], box: Box) -> Tensor:
         """Upsample one box: x (1, C, h, w) -> logits (1, 1, 16 box height, 16 box width)."""
-        rows, columns = box.slices
-        x = x[..., rows, columns]
+        x = x[..., box.slices[0], box.slices[1]]
         for number, (stage, edge) in enumerate(zip(self.upsamplers, edges, strict=True)):
             rows, columns = (box * 2 ** (number + 1)).slices
             x = stage(x, edge[..., rows, columns])
         return x
 
-    def forward(self, x: Tensor, edges: Sequence[Tensor], coarse: Tensor | None = None) -> tuple[Tensor, list[Box]]:
+    def edge_terms(self, edges: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Return, for each image, what `forward` needs of its edge maps beside themselves: once per image."""
+        stages = cast(Sequence[Stage], self.upsamplers)
+        return [edge_terms(stages, [edge[i : i + 1] for edge in edges]) for i in range(len(edges[0]))]
+
+    def forward(
+        self,
+        x: Tensor,
+        edges: Sequence[Tensor],
+        coarse: Tensor | None = None,
+        terms: Sequence[Sequence[Tensor]] | None = None,
+    ) -> tuple[Tensor, list[Box]]:
         """Return logits (B, 1, 16 h, 16 w) and the box upsampled for each image.
 
         Args:
             x: tokens (B, C, h, w).
             edges: edge maps, coarsest first, (B, C_i, 2^(i+1) h, 2^(i+1) w).
             coarse: (B, 1, h, w) logits to take the boxes from, in place of the coarse mask.
+            terms: of `edge_terms`; computed here if missing.
         """
         batch, _, h, w = x.shape
         everything = Box(0, 0, w, h)
         if not self.local:
-            return self.whole(x, edges), [everything] * batch
-        if coarse is None:
-            coarse = self.coarse(x)
-        boxes = [self.box(mask[0]) for mask in coarse]
+            boxes = [everything] * batch
+        else:
+            boxes = [self.box(mask[0]) for mask in (self.coarse(x) if coarse is None else coarse)]
+        if torch.is_grad_enabled() or x.dtype != torch.float32 or x.device.type != "cpu":
+            return self._plain(x, edges, boxes), boxes
+        terms = self.edge_terms(edges) if terms is None else terms
+        logits = x.new_empty(batch, 1, TOKEN * h, TOKEN * w)
+        tokens = x.permute(0, 2, 3, 1)
+        stages = cast(Sequence[Stage], self.upsamplers)
+        for index, box in enumerate(boxes):
+            one = [edge[index : index + 1] for edge in edges]
+            part = run(stages, self._derived, tokens[index], terms[index], one, box)
+            if box != everything:
+                logits[index].fill_(OUTSIDE)
+            rows, columns = (box * TOKEN).slices
+            logits[index, 0, rows, columns].view(part.shape).copy_(part)
+        return logits, boxes
+
+    def _plain(self, x: Tensor, edges: Sequence[Tensor], boxes: Sequence[Box]) -> Tensor:
+        """Upsample by the stages as they are written: for gradients and other devices."""
+        h, w = x.shape[2:]
         logits = []
         for index, box in enumerate(boxes):
             part = self.crop(x[index : index + 1], [edge[index : index + 1] for edge in edges], box)
-            if box != everything:
-                around = (box.left, w - box.right, box.top, h - box.bottom)
-                part = F.pad(part, [TOKEN * side for side in around], value=OUTSIDE)
-            logits.append(part)
-        return torch.cat(logits), boxes
+            around = (box.left, w - box.right, box.top, h - box.bottom)
+            logits.append(F.pad(part, [TOKEN * side for side in around], value=OUTSIDE))
+        return torch.cat(logits)

@@ -46,34 +46,34 @@ def cycle_scan(x: Tensor, dt: Tensor, write: Tensor, read: Tensor, rate: Tensor,
         return padded.view(batch * chunks, steps, -1).transpose(0, 1).contiguous()
 
     sizes, inputs, writes = in_chunks(dt), in_chunks(dt * x), in_chunks(write)
-    negative = -rate
-    ends = torch.zeros(batch * chunks, channels, rate.shape[1], dtype=x.dtype)
+    negative = -rate.T.contiguous()
+    ends = torch.zeros(batch * chunks, rate.shape[1], channels, dtype=x.dtype)
     decay = torch.empty_like(ends)
     for t in range(steps):
         _advance(ends, decay, sizes[t], negative, inputs[t], writes[t])
     # What a chunk does to a state that enters it: times `passed`, plus `ends`.
-    passed = torch.exp(sizes.sum(dim=0)[:, :, None] * negative).unflatten(0, (batch, chunks))
+    passed = torch.exp(sizes.sum(dim=0)[:, None] * negative).unflatten(0, (batch, chunks))
     ends = ends.unflatten(0, (batch, chunks))
     state = torch.zeros_like(ends[:, 0])
     starts = torch.zeros_like(ends)
     for cycle in range(gamma.shape[1]):
         for chunk in range(chunks):
-            starts[:, chunk] += gamma[:, cycle, None] * state
+            starts[:, chunk] += gamma[:, cycle] * state
             state = passed[:, chunk] * state + ends[:, chunk]
     state = starts.flatten(0, 1)
     inputs = inputs * gamma.sum(dim=1)
-    reads = in_chunks(read)[..., None]
-    outputs = torch.empty(steps, batch * chunks, channels, 1, dtype=x.dtype)
+    reads = in_chunks(read)[:, :, None]
+    outputs = torch.empty(steps, batch * chunks, 1, channels, dtype=x.dtype)
     for t in range(steps):
         _advance(state, decay, sizes[t], negative, inputs[t], writes[t])
-        torch.bmm(state, reads[t], out=outputs[t])
-    return outputs[..., 0].transpose(0, 1).reshape(batch, steps * chunks, channels)[:, :length]
+        torch.bmm(reads[t], state, out=outputs[t])
+    return outputs[:, :, 0].transpose(0, 1).reshape(batch, steps * chunks, channels)[:, :length]
 
 
 def _advance(state: Tensor, decay: Tensor, size: Tensor, negative: Tensor, x: Tensor, write: Tensor) -> None:
-    """Do one step in place: state (M, C, N); size, x (M, C); write (M, N); decay is room to work in."""
-    torch.mul(size[:, :, None], negative, out=decay)
-    state.mul_(decay.exp_()).addcmul_(x[:, :, None], write[:, None, :])
+    """Do one step in place: state (M, N, C); size, x (M, C); write (M, N); decay is room to work in."""
+    torch.mul(size[:, None], negative, out=decay)
+    state.mul_(decay.exp_()).addcmul_(x[:, None], write[:, :, None])
 
 
 class ScanBlock(nn.Module):

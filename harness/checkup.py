@@ -69,8 +69,8 @@ class Checkup:
 
     @property
     def healthy(self) -> bool:
-        """Whether every selected sample can be used."""
-        return not self.problems
+        """Whether there are samples, and every selected one can be used."""
+        return self.usable > 0 and not self.problems
 
     def record(self) -> dict[str, Any]:
         """Machine-readable form, for --json."""

@@ -70,11 +70,9 @@ def show(found: Checkup, console: Console, limit: int | None = _SHOWN) -> None:
     for warning in found.warnings:
         console.print(f"[yellow]look at:[/] {escape(warning)}", highlight=False, soft_wrap=True)
     if found.healthy:
-        console.print("[green]healthy:[/] every sample can be used." if found.usable else "[yellow]nothing to use.[/]")
-    else:
-        console.print(
-            f"Expected layout: {escape(found.expected_layout)}." if found.expected_layout else "", soft_wrap=True
-        )
+        console.print("[green]healthy:[/] every sample can be used.")
+    elif found.expected_layout:
+        console.print(f"Expected layout: {escape(found.expected_layout)}.", highlight=False, soft_wrap=True)
 
 
 def _range(spread: tuple[int, int, int]) -> str:

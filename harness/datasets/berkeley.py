@@ -37,9 +37,9 @@ class Berkeley(FileDataset):
         used: set[str] = set()
         entries = []
         for stem, found in masks.items():
-            image = stem if stem in images else stem.rpartition("#")[0]
+            image = stem if stem in images or "#" not in stem else stem.rpartition("#")[0]
             used.add(image)
-            entries.append(pair(stem, images.get(image, []), found, f"images/{stem}.*", f"masks/{stem}.*"))
+            entries.append(pair(stem, images.get(image, []), found, f"images/{image}.*", f"masks/{stem}.*"))
         entries += [self._without_mask(stem, found) for stem, found in images.items() if stem not in used]
         return Listing(entries)
 

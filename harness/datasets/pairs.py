@@ -64,7 +64,7 @@ def pair(name: str, images: Sequence[Path], masks: Sequence[Path], wanted_image:
             problem = MissingFile(f"{candidates[0].parent}: {which} have the same stem; keep one of them.")
             return Entry(name, None, None, problem=problem)
     if not images:
-        problem = MissingFile(f"{name}: no image {wanted_image}; add it, or remove it from the list.")
+        problem = MissingFile(f"{name}: no image {wanted_image}; add it, or leave this sample out.")
         return Entry(name, None, None, problem=problem)
     if not masks:
         problem = MissingFile(f"{images[0]}: no mask {wanted_mask}; add it, or remove the image.")

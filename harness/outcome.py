@@ -49,6 +49,7 @@ def cell_header(cell: Cell) -> dict[str, Any]:
         "dataset_note": cell.data.note,
         "protocol": cell.protocol.name,
         "protocol_record": cell.protocol.record(),
+        "deviations": cell.protocol.deviations(cell.variant.config),
         "commit": _commit(),
     }
 

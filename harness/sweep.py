@@ -95,6 +95,9 @@ class Sweep:
             store.write_yaml("config.yaml", outcome.configuration(self.plan, self.config, self.command))
             started = time.monotonic()
             tables = outcome.Tables()
+            for variant in self.plan.variants:
+                for text in self.plan.protocol.deviations(variant.config):
+                    self.console.print(f"[yellow]note:[/] {variant.name}: {text}", highlight=False)
             try:
                 if self.measure.get("quality", True):
                     self.quality()

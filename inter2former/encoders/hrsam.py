@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inter2former.encoders.linear import Linear
+from inter2former.encoders.precision import check_precision, compute_type, precision_error
 from inter2former.encoders.windows import WINDOW, Group, Plan, plan_windows
 
 PATCH = 16
@@ -168,9 +169,7 @@ class HRSAMEncoder(nn.Module):
         precision: str = "fp32",
     ) -> None:
         super().__init__()
-        if precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision={precision!r}: choose fp32 or bf16")
-        self.heads, self.precision, self.fused_after = heads, precision, fused_after
+        self.heads, self.precision, self.fused_after = heads, check_precision(precision), fused_after
         self.out_channels = out_channels
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + 14 * 14, dim))
         self.patch_embed = PatchEmbedding(dim)
@@ -208,8 +207,7 @@ class HRSAMEncoder(nn.Module):
         batch, channels, height, width = x.shape
         if channels != 3 or height % PATCH or width % PATCH or not height or not width:
             raise ValueError(f"image of shape {tuple(x.shape)}: need (B, 3, H, W), H and W multiples of {PATCH}")
-        low = self.precision == "bf16" and x.dtype == torch.float32 and not torch.is_grad_enabled()
-        dtype = torch.bfloat16 if low else x.dtype
+        dtype = compute_type(self.precision, x)
         anchor = F.interpolate(x, (ANCHOR, ANCHOR), mode="bilinear", align_corners=False)
         h, w, side = height // PATCH, width // PATCH, ANCHOR // PATCH
         tokens = torch.cat([self.embed(x), self.embed(anchor)], dim=1)
@@ -230,25 +228,8 @@ class HRSAMEncoder(nn.Module):
                 fused = part if fused is None else fused + part
         assert fused is not None
         out = self.out_conv[0](fused.permute(0, 3, 1, 2))
-        return self.out_conv[2](out.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
+        return self.out_conv[2](out.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
-    @torch.no_grad()
     def precision_error(self, x: Tensor) -> dict[str, float]:
-        """Compare this encoder's precision with float32 on x (B, 3, H, W).
-
-        Returns:
-            `max_abs`: largest difference; `relative_rms`: root mean square of the difference over that of
-            the result.
-        """
-        chosen = self.precision
-        low = self(x)
-        try:
-            self.precision = "fp32"
-            full = self(x)
-        finally:
-            self.precision = chosen
-        difference = low - full
-        return {
-            "max_abs": difference.abs().max().item(),
-            "relative_rms": (difference.square().mean() / full.square().mean()).sqrt().item(),
-        }
+        """Return what bfloat16 costs on x, see `inter2former.encoders.precision.precision_error`."""
+        return precision_error(self, x)

@@ -1,0 +1,276 @@
+"""Weight files: the released `.pth`, and our own `.safetensors` with the configuration inside.
+
+Reading never runs code from the file, loading is strict, and a file that does not fit is refused in one line that says
+what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+RELEASED, TRAINED_HERE = "released", "trained here"
+WRAPPERS = ("state_dict", "model")
+FIXED_FILTERS = "edge_detector.canny."
+EXPECTED = (
+    "expected the released .pth (432 entries: backbone.*, edge_detector.*, neck.*, decode_head.*, plain or under"
+    " state_dict or model) or a .safetensors saved here"
+)
+_FORMAT = "inter2former"
+
+
+class CheckpointError(ValueError):
+    """A weight file that is absent, damaged or of another model; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A weight file in memory.
+
+    Attributes:
+        path: where it came from.
+        state: entries by name.
+        status: "released", or what the file says, such as "trained here".
+        config: configuration stored in the file (None in a `.pth`).
+        extra: further text stored in the file.
+    """
+
+    path: Path
+    state: Mapping[str, Tensor]
+    status: str
+    config: Mapping[str, Any] | None
+    extra: Mapping[str, str]
+
+
+def read(path: str | Path) -> Checkpoint:
+    """Read a `.pth` (plain, or wrapped in `state_dict` or `model`) or one of our `.safetensors`.
+
+    Raises:
+        CheckpointError: not there, damaged, or not a file of weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"weights {path}: {kind}; {EXPECTED}")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    return Checkpoint(path, _unwrap(_read_pickle(path), path), RELEASED, None, {})
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"weights {path}: damaged or no safetensors file ({_first_line(error)}); {EXPECTED}"
+        ) from error
+    try:
+        config = json.loads(metadata.pop("config")) if "config" in metadata else None
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"weights {path}: its configuration is not JSON ({error}); {EXPECTED}") from error
+    metadata.pop("format", None)
+    return Checkpoint(path, state, metadata.pop("weights_status", RELEASED), config, metadata)
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        with _inert_globals(path):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        RuntimeError,
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+    ) as error:
+        raise CheckpointError(
+            f"weights {path}: damaged or no weight file ({_first_line(error)}); {EXPECTED}"
+        ) from error
+
+
+class _Inert:
+    """Stands in for classes that training loops leave beside the weights (histories, configurations)."""
+
+    def __init__(self, *args: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _inert_globals(path: Path) -> AbstractContextManager[Any]:
+    """Return a context in which foreign classes of the file become inert objects; nothing of theirs is imported."""
+    serialization = torch.serialization
+    if not hasattr(serialization, "get_unsafe_globals_in_checkpoint"):
+        return nullcontext()
+    names = serialization.get_unsafe_globals_in_checkpoint(str(path))
+    return serialization.safe_globals([(_Inert, name) for name in names])
+
+
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    """Return the state dict inside: wrapped or plain, `module.` of data-parallel training removed."""
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        found = f"keys {_some(content)}" if isinstance(content, Mapping) else type(content).__name__
+        raise CheckpointError(f"weights {path}: no state dict inside, found {found}; {EXPECTED}")
+    if all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """How a state dict differs from what a model needs; names in the model's order.
+
+    Attributes:
+        missing: entries that the model needs and the file lacks.
+        unexpected: entries that the file has and the model does not know.
+        misshapen: entries of another shape, "name 3x3 instead of 5x5".
+        invalid: entries with NaN or infinity, of another kind of number, or fixed filters with other values.
+    """
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]
+    invalid: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.misshapen or self.invalid)
+
+    def describe(self, limit: int = 3) -> str:
+        """Return the differences in one line, at most `limit` names of each kind."""
+        kinds = ("missing", "unexpected", "misshapen", "invalid")
+        return "; ".join(
+            f"{len(names)} {kind} ({_some(names, limit)})" for kind in kinds if (names := getattr(self, kind))
+        )
+
+
+def compare(
+    model: nn.Module, state: Mapping[str, Tensor], unused: Iterable[str] = (), omitted: Iterable[str] = ()
+) -> Mismatch:
+    """Compare a state dict with a model's.
+
+    Entries whose name starts with one of `unused` may be in excess, with one of `omitted` may be missing.
+    """
+    own, unused, omitted = model.state_dict(), tuple(unused), tuple(omitted)
+    both = [name for name in own if name in state]
+    misshapen = [name for name in both if own[name].shape != state[name].shape]
+    return Mismatch(
+        missing=tuple(n for n in own if n not in state and not n.startswith(omitted)),
+        unexpected=tuple(n for n in state if n not in own and not n.startswith(unused)),
+        misshapen=tuple(f"{n} {_shape(state[n])} instead of {_shape(own[n])}" for n in misshapen),
+        invalid=tuple(
+            f"{name} {fault}"
+            for name in both
+            if name not in misshapen and (fault := _fault(name, state[name], own[name]))
+        ),
+    )
+
+
+def _fault(name: str, value: Tensor, own: Tensor) -> str | None:
+    if value.is_floating_point() != own.is_floating_point():
+        return f"of type {value.dtype}".replace("torch.", "")
+    if value.is_floating_point() and not torch.isfinite(value).all():
+        return "holds NaN or infinity"
+    if name.startswith(FIXED_FILTERS) and not torch.allclose(value.to(own.dtype), own, atol=1e-6):
+        return "is not the fixed filter"
+    return None
+
+
+def load(
+    model: nn.Module,
+    checkpoint: Checkpoint,
+    unused: Iterable[str] = (),
+    omitted: Iterable[str] = (),
+    hint: str = "",
+) -> None:
+    """Load a checkpoint strictly.
+
+    Args:
+        unused: beginnings of names that the file may hold though the model, as switched, does without.
+        omitted: beginnings of names that the file may lack; the model keeps its own, such as a frozen trunk.
+        hint: appended to the message, such as which switch needs the missing entries.
+
+    Raises:
+        CheckpointError: entries missing, unexpected, misshapen or invalid; the model is left as it was.
+    """
+    mismatch = compare(model, checkpoint.state, unused, omitted)
+    if mismatch:
+        end = f"; {hint}" if hint else ""
+        raise CheckpointError(
+            f"weights {checkpoint.path} do not fit: {mismatch.describe()}"
+            f" of {len(model.state_dict())} entries{end}; {EXPECTED}"
+        )
+    own = model.state_dict()
+    model.load_state_dict({name: checkpoint.state.get(name, value) for name, value in own.items()})
+
+
+def save(
+    path: str | Path,
+    model: nn.Module,
+    config: Mapping[str, Any],
+    status: str = TRAINED_HERE,
+    extra: Mapping[str, str] | None = None,
+    omit: Iterable[str] = (),
+) -> None:
+    """Write a model's state as `.safetensors`, with the configuration (JSON-ready) and status in its metadata.
+
+    Entries whose name starts with one of `omit` are left out, for parts that come from elsewhere.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"weights {path}: name it *.safetensors")
+    metadata = {**(extra or {}), "format": _FORMAT, "weights_status": status, "config": json.dumps(dict(config))}
+    # A copy, since safetensors refuses views and tensors that share memory.
+    state = {
+        name: value.detach().cpu().contiguous().clone()
+        for name, value in model.state_dict().items()
+        if not name.startswith(tuple(omit))
+    }
+    temporary = path.with_suffix(".partial")
+    save_file(state, str(temporary), metadata=metadata)
+    temporary.replace(path)
+
+
+def digest(state: nn.Module | Mapping[str, Tensor]) -> str:
+    """Return 16 hex digits over names, types, shapes and bytes of a state dict: equal weights, equal digest."""
+    entries = state.state_dict() if isinstance(state, nn.Module) else state
+    total = hashlib.sha256()
+    for name in sorted(entries):
+        value = entries[name].detach().cpu().contiguous()
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:16]
+
+
+def _some(names: Iterable[Any], limit: int = 3) -> str:
+    names = [str(name) for name in names]
+    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")
+
+
+def _shape(value: Tensor) -> str:
+    return "x".join(map(str, value.shape)) or "scalar"
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:160]

@@ -1,0 +1,88 @@
+"""Protocols: presets, their machine-readable form, and settings that cannot work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+import sweeps
+from harness.annotators import Inter2Former, Jitter, Ritm
+from harness.config import build
+from harness.errors import UserError
+from harness.protocol import Protocol
+
+PRESETS = sorted(p.stem for p in (Path(sweeps.__file__).parent / "protocol").glob("*.yaml"))
+
+
+def preset(name: str, **settings) -> Protocol:
+    loaded = OmegaConf.load(Path(sweeps.__file__).parent / "protocol" / f"{name}.yaml")
+    made = build(OmegaConf.to_container(OmegaConf.merge(loaded, settings)), "protocol")
+    assert isinstance(made, Protocol)
+    return made
+
+
+def test_the_presets_that_the_field_knows_are_there():
+    assert {"ritm", "segnext", "inter2former", "sam"} <= set(PRESETS)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_run_to_twenty_clicks_for_every_target(name: str):
+    made = preset(name)
+    assert made.name == name and made.clicks == 20 and made.stop_iou is None
+    assert made.targets == (0.8, 0.85, 0.9, 0.95)
+    record = json.loads(json.dumps(made.record()))
+    assert record["name"] == name and record["annotator"] == made.annotator.record()
+
+
+def test_click_rules_of_the_presets():
+    """protocols.md, section 1."""
+    assert preset("ritm").annotator == preset("segnext").annotator == preset("sam").annotator == Ritm("no_click")
+    assert preset("inter2former").annotator == Inter2Former(seed=0, form="evaluation")
+    assert preset("inter2former").rerun_without_click and not preset("ritm").rerun_without_click
+    assert preset("jitter").annotator == Jitter(seed=0, depth=0.5)
+    assert preset("ritm", annotator={"perfect_mask": "corner"}).annotator == Ritm("corner")
+
+
+def test_any_setting_changes_the_record():
+    base = preset("ritm").record()
+    for change in (
+        {"clicks": 10},
+        {"threshold": 0.49},
+        {"targets": [0.9]},
+        {"rerun_without_click": True},
+        {"annotator": {"perfect_mask": "corner"}},
+        {"feedback": {"multimask": True}},
+        {"input": {"target_size": 1024}},
+        {"stop_iou": 0.95},
+    ):
+        assert preset("ritm", **change).record() != base, change
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"clicks": 0}, "protocol.clicks=0: a whole number of clicks from 1"),
+        ({"clicks": 2.5}, "protocol.clicks=2.5"),
+        ({"targets": [90]}, r"protocol.targets: 90 is not an IoU in \(0, 1\]; write 0.9 for 90 %"),
+        ({"stop_iou": 90}, r"protocol.stop_iou=90 is not an IoU in \(0, 1\]"),
+        ({"stop_iou": 0.9}, "ends episodes before target 0.95. Set stop_iou to at least 0.95, or to null"),
+        ({"annotator": {"perfect_mask": "stay"}}, "unknown perfect_mask 'stay'"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict, message: str):
+    with pytest.raises(UserError, match=message):
+        preset("ritm", **settings)
+
+
+def test_ritms_early_stop_with_fitting_targets():
+    assert preset("ritm", stop_iou=0.9, targets=[0.8, 0.85, 0.9]).stop_iou == 0.9
+
+
+def test_deviations_name_the_switches_that_differ():
+    sam = preset("sam")
+    assert sam.deviations({"feedback": True, "multimask": True, "weights": None}) == []
+    assert sam.deviations({"feedback": False}) == ["feedback=False, protocol sam asks for True"]
+    assert preset("ritm").deviations({"feedback": False}) == []

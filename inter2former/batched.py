@@ -91,24 +91,28 @@ def decode(model: Inter2Former, encoded: Encoded, labels: Sequence[np.ndarray]) 
 def prompt(dpe: PromptEmbedding, labels: Sequence[np.ndarray], views: Sequence[TokenView]) -> Tensor:
     """Return the prompt embedding (B, dim, h, w)."""
     table = dpe.ref_embeds.weight
-    stack = torch.from_numpy(np.stack(labels)).to(table.device)
-    convolutions = [layer for layer in dpe.ref_conv.stem if isinstance(layer, nn.Conv2d)]
-    inside = torch.from_numpy(np.stack([_box_mask(view) for view in views]))[:, None].to(table.device)
-    x = F.one_hot(stack.long(), LABELS).permute(0, 3, 1, 2).to(table.dtype)  # channels-last in memory
+    masks = np.stack([_box_mask(view) for view in views])
+    stack = np.stack(labels)
     if not dpe.whole:
-        x = x * _enlarge(inside, TOKEN)
+        # A label that does not exist has no one-hot: zeros outside the box, as the padding of the crop.
+        stack = np.where(np.repeat(np.repeat(masks, TOKEN, 1), TOKEN, 2) > 0, stack, np.uint8(LABELS))
+    one_hot = (np.eye(LABELS + 1, LABELS, dtype=np.uint8)).view(f"V{LABELS}")[stack, 0].view(np.uint8)
+    x = torch.from_numpy(one_hot.reshape(*stack.shape, LABELS)).to(table.device).permute(0, 3, 1, 2)
+    x = x.to(torch.bfloat16 if torch.is_autocast_enabled(table.device.type) else table.dtype)
+    inside = torch.from_numpy(masks)[:, None].to(x)
+    convolutions = [layer for layer in dpe.ref_conv.stem if isinstance(layer, nn.Conv2d)]
     for level, layer in enumerate(convolutions):
         weight = torch.einsum("ocyx,lc->olyx", layer.weight, table) if level == 0 else layer.weight
         x = F.relu(F.conv2d(x, weight, layer.bias, stride=2, padding=1))
         if not dpe.whole and level < len(convolutions) - 1:
-            x = x * _enlarge(inside, TOKEN >> (level + 1)).to(x.dtype)
+            x = x * _enlarge(inside, TOKEN >> (level + 1))
     if dpe.whole:
         return x
     return torch.where(inside > 0, x.float(), dpe.background().float()[:, None, None])
 
 
 def _box_mask(view: TokenView) -> np.ndarray:
-    mask = np.zeros(view.boundary.shape, np.float32)
+    mask = np.zeros(view.boundary.shape, np.uint8)
     mask[view.box.slices] = 1
     return mask
 

@@ -1,0 +1,191 @@
+"""`python -m harness.train`: train a variant under simulated clicks, or several with the same budget."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from harness import cli
+from harness.config import Config, overlay, plain
+from harness.errors import UserError, near_miss
+from harness.quality import set_threads
+
+HELP = """\
+Trains a variant under simulated clicks. The same command again goes on from the last checkpoint, to the same numbers.
+
+  python -m harness.train dataset.root=DIR                          Inter2Former lite on DUTS-TR
+  python -m harness.train dataset.root=DIR variant.dha=vq out=DIR   another state of a switch
+  python -m harness.train dataset.root=DIR validation.root=DIR      with NoC on held-out images as it goes
+  python -m harness.train plan=lite_ablation dataset.root=DIR       all variants of a plan, the same budget each
+  python -m harness.train dataset=folder dataset.root=DIR           images and masks of your own
+  torchrun --nproc-per-node 4 -m harness.train dataset.root=DIR     several processes or GPUs
+"""
+
+EPILOG = """\
+often used:
+  training.steps=N training.batch=N training.sizes=[320]   the budget
+  training.precision=bf16                                  faster where the processor or GPU has bfloat16
+  init=FILE                                                start from other weights
+  tracking.enabled=false                                   no MLflow
+A run leaves checkpoint.pt, history.jsonl, run.json and weights.safetensors; use the weights with variant.weights=FILE.
+exit codes: 0 done, 1 a run of a plan failed, 2 a setting is wrong, 130 stopped
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The command; returns the exit code."""
+    parser = cli.parser("python -m harness.train", HELP, EPILOG)
+    parser.add_argument("--show", action="store_true", help="print the composed configuration and stop")
+    given = parser.parse_args(arguments)
+    root = Config(given.config_dir)
+    config = compose(root, given.overrides)
+    if given.show:
+        print(OmegaConf.to_yaml(config, resolve=True), end="")
+        return 0
+    if config.plan:
+        return run_plan(config, [*arguments])
+    return run_one(root, config)
+
+
+def compose(root: Config, overrides: Sequence[str]) -> DictConfig:
+    """The training configuration: defaults, then the plan's settings, then the command line.
+
+    Raises:
+        UserError: an unknown name or setting.
+    """
+    config = root.compose(list(overrides), primary="train")
+    if not config.plan:
+        return config
+    plan = load_plan(root, str(config.plan))
+    base = root.compose([o for o in overrides if not o.startswith("training.")], primary="train")
+    base.training = overlay(base.training, plan.get("training", {}), f"plan {config.plan!r}: training")
+    mine = OmegaConf.from_dotlist([o.lstrip("+") for o in overrides if o.startswith("training.")])
+    merged = OmegaConf.merge(base, mine)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def load_plan(root: Config, name: str) -> dict[str, Any]:
+    """A plan by name: `runs` (name -> variant settings, `variant` for another file of variant/) and `training`.
+
+    Raises:
+        UserError: there is no such plan, or a variant of it does not exist.
+    """
+    from importlib import resources
+
+    names = root.options("train")
+    if name not in names:
+        raise UserError(f"unknown plan {name!r}. {near_miss(name, names)}")
+    folders: list[Any] = [resources.files("sweeps") / "train"]
+    if root.config_dir is not None:
+        folders.insert(0, root.config_dir / "train")
+    file = next(f / f"{name}.yaml" for f in folders if (f / f"{name}.yaml").is_file())
+    plan: dict[str, Any] = yaml.safe_load(file.read_text())
+    return plan
+
+
+def run_one(root: Config, config: DictConfig) -> int:
+    """Train the configured variant."""
+    from harness.training import command
+    from harness.training.distributed import join
+
+    set_threads(config.threads)
+    console = Console(stderr=True)
+    settings = command.settings_of(config.training)
+    world = join(config.device)
+    try:
+        data = command.Data(root, config, settings.limit, console, talk=world.first)
+        variant = plain(config.variant)
+        name = Path(config.out).name if config.out else _name(variant)
+        folder = Path(config.out or f"runs/train/{name}").expanduser().absolute()
+        job = command.Run(name, variant, settings, config.init, folder)
+        found = command.train(job, data, root, config, world, console)
+        if world.first:
+            _deliver(folder, config, console)
+            text = ", ".join(f"{k.removeprefix('val_')} {v:.3f}" for k, v in found.items())
+            console.print(f"{name}: {settings.steps} steps done{': ' + text if text else ''}; {folder}", highlight=False)
+    finally:
+        world.close()
+    return 0
+
+
+def run_plan(config: DictConfig, arguments: list[str]) -> int:
+    """Train the runs of a plan one after the other, each in a process of its own; a failed one does not stop the rest."""
+    given = cli.parser("", "").parse_args([a for a in arguments if a != "--show"])
+    root = Config(given.config_dir)
+    plan = load_plan(root, str(config.plan))
+    wanted = list(config.only or plan["runs"])
+    for name in wanted:
+        if name not in plan["runs"]:
+            raise UserError(f"only={wanted}: plan {config.plan!r} has no run {name!r}. {near_miss(name, plan['runs'])}")
+    base = Path(config.out or f"runs/train/{config.plan}").expanduser().absolute()
+    kept = [o for o in given.overrides if o.split("=", 1)[0] not in ("plan", "only", "out", "variant")]
+    failed = []
+    for name in wanted:
+        command = [sys.executable, "-m", "harness.train", *plan_overrides(plan, name, base / name), *kept]
+        command += ["--config-dir", str(given.config_dir)] if given.config_dir else []
+        code = subprocess.run(command, check=False).returncode
+        if code == cli.EXIT_INTERRUPTED or code < 0:
+            raise KeyboardInterrupt
+        if code:
+            failed.append(name)
+    if failed:
+        cli.errors.print(f"[bold red]failed:[/] {', '.join(failed)}; repeat the command to go on", highlight=False)
+    return cli.EXIT_FAILURES if failed else 0
+
+
+def plan_overrides(plan: dict[str, Any], name: str, out: Path) -> list[str]:
+    """Arguments that train one run of a plan: its variant, its switches, the plan's budget."""
+    values = dict(plan["runs"][name] or {})
+    training = {**plan.get("training", {}), **values.pop("training", {})}
+    arguments = [f"variant={values.pop('variant')}"] if "variant" in values else []
+    arguments += [f"variant.{key}={_literal(value)}" for key, value in values.items()]
+    arguments += [f"training.{key}={_literal(value)}" for key, value in _dotted(training).items()]
+    return [*arguments, f"out={out}"]
+
+
+def _dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(_dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if value is None:
+        return "null"
+    return "[" + ",".join(_literal(v) for v in value) + "]" if isinstance(value, (list, tuple)) else str(value)
+
+
+def _name(variant: dict[str, Any]) -> str:
+    """A folder name from a variant: its class, preset and the switches that differ from on."""
+    kind = str(variant["_target_"]).rsplit(".", 2)[-2]
+    words = [str(variant.get("preset", kind))]
+    for switch in ("dpe", "dha", "hmoe", "dlu"):
+        if variant.get(switch, "on") not in ("on", True):
+            words.append(f"{switch}_{variant[switch]}")
+    return "-".join(words)
+
+
+def _deliver(folder: Path, config: DictConfig, console: Console) -> None:
+    from harness import tracking
+
+    settings = plain(config.tracking)
+    deliver = getattr(tracking, "try_deliver_training", None)
+    if settings["enabled"] and deliver is not None:
+        console.print(deliver(folder, settings), highlight=False)
+
+
+main = cli.main_guard(run)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What `harness.train` is made of: data, simulated clicks, schedule, checkpoints, the loop."""

@@ -1,0 +1,112 @@
+"""Checkpoints that a run resumes from to the same numbers, and the weights that it ends with."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.errors import UserError
+
+CHECKPOINT = "checkpoint.pt"
+WEIGHTS = "weights.safetensors"
+
+
+def save_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file beside `path` and rename it, so that `path` is always whole: the old one or the new one.
+
+    Raises:
+        UserError: the disk is full; the old file is untouched.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        # torch reports a full disk as a RuntimeError of its zip writer.
+        free = shutil.disk_usage(path.parent).free
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if full or (isinstance(error, RuntimeError) and "unexpected pos" in str(error)) or free < 2**20:
+            raise UserError(
+                f"no space to write {path} ({free / 2**20:.0f} MiB free). The checkpoint before this one is still there: "
+                "free some space and repeat the command to go on from it."
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
+    """Replace the run's checkpoint."""
+    save_atomically(folder / CHECKPOINT, lambda path: torch.save(dict(state), path))
+
+
+def load_checkpoint(folder: Path, identity: Mapping[str, Any], device: torch.device) -> dict[str, Any] | None:
+    """The run's checkpoint; None if there is none.
+
+    Raises:
+        UserError: it belongs to other settings, or cannot be read.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise UserError(f"{path} cannot be read ({type(error).__name__}). Remove it to start this run afresh.") from error
+    different = sorted(k for k in {*identity, *state["identity"]} if identity.get(k) != state["identity"].get(k))
+    if different:
+        shown = ", ".join(f"{k}: {_short(state['identity'].get(k))} -> {_short(identity.get(k))}" for k in different[:4])
+        raise UserError(
+            f"{folder} holds a run with other settings ({shown}). Give another folder (out=DIR), or remove {path}."
+        )
+    return state
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) < 60 else text[:57] + "..."
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def weights_to_keep(module: torch.nn.Module, half: bool = False) -> dict[str, torch.Tensor]:
+    """What must be stored of a trained module: all but the pretrained trunk, which comes with its package.
+
+    Args:
+        half: store matrices, kernels and tables in float16; vectors (norms, biases) stay as they are.
+    """
+    frozen = {name for name, value in module.named_parameters() if not value.requires_grad and "trunk." in name}
+    trunk_trained = any("trunk." in name and p.requires_grad for name, p in module.named_parameters())
+    kept = {}
+    for name, value in module.state_dict(keep_vars=False).items():
+        if name in frozen or ("trunk." in name and not trunk_trained):
+            continue
+        value = value.detach().cpu().contiguous()
+        kept[name] = value.half() if half and value.dtype == torch.float32 and value.dim() > 1 else value.clone()
+    return kept
+
+
+def save_weights(path: Path, module: torch.nn.Module, metadata: Mapping[str, str], half: bool = False) -> None:
+    """Write the weights as safetensors with string metadata."""
+    from safetensors.torch import save_file
+
+    kept = weights_to_keep(module, half)
+    save_atomically(path, lambda temporary: save_file(kept, str(temporary), dict(metadata)))

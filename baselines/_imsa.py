@@ -21,8 +21,6 @@ TRAINING_SIDES = (128, 64, 32, 16)
 HEAD_CHANNELS = 64
 POOLED_SIDES = (1, 2, 3, 6)
 
-KeysValues = tuple[Tensor, Tensor]
-
 
 def pooled_size(size: int, ratio: int, training_side: int) -> int:
     """Return the pooled side of a grid side; Python's round, half to even, as the official code does."""
@@ -48,8 +46,8 @@ class PooledAttention(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.dconvs = nn.ModuleList(nn.Conv2d(dim, dim, 3, padding=1, groups=dim) for _ in RATIOS[stage])
 
-    def keys_values(self, z: Tensor) -> KeysValues:
-        """Return keys and values (B, heads, pooled tokens, 32) of a normalised map z (B, h, w, C)."""
+    def pool(self, z: Tensor) -> Tensor:
+        """Return the normalised tokens (B, keys, C) of the four poolings of a map z (B, h, w, C)."""
         planes = as_planes(z)
         height, width = planes.shape[2:]
         tokens = []
@@ -58,14 +56,14 @@ class PooledAttention(nn.Module):
             size = (pooled_size(height, ratio, side), pooled_size(width, ratio, side))
             pooled = planes if size == (height, width) else F.adaptive_max_pool2d(planes, size)
             tokens.append((pooled + conv(pooled)).flatten(2).transpose(1, 2))
-        projected = self.key_value_proj(self.norm(torch.cat(tokens, dim=1)))
-        key, value = projected.unflatten(2, (2, self.heads, HEAD_WIDTH)).permute(2, 0, 3, 1, 4)
-        return key, value
+        return self.norm(torch.cat(tokens, dim=1))
 
-    def forward(self, query: Tensor, keys_values: KeysValues) -> Tensor:
-        """Attend: projected queries (B, pixels, C) -> (B, pixels, C)."""
+    def forward(self, query: Tensor, pooled: Tensor) -> Tensor:
+        """Attend from projected queries (B, pixels, C) to pooled tokens (B, keys, C)."""
         split = query.unflatten(2, (self.heads, HEAD_WIDTH)).transpose(1, 2)
-        out = F.scaled_dot_product_attention(split, *keys_values)
+        projected = self.key_value_proj(pooled)
+        key, value = projected.unflatten(2, (2, self.heads, HEAD_WIDTH)).permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(split, key, value)
         return self.proj(out.transpose(1, 2).flatten(2))
 
 
@@ -88,15 +86,15 @@ class ImsaBlock(nn.Module):
             nn.Conv2d(hidden, dim, 1),
         )
 
-    def keys_values(self, kv: Tensor) -> KeysValues:
-        """Return the keys and values of a map (B, h, w, C)."""
-        return self.attn.keys_values(group_norm(self.norm_kv, kv.flatten(1, 2)).view(kv.shape))
+    def pool(self, kv: Tensor) -> Tensor:
+        """Return the tokens (B, keys, C) of a map (B, h, w, C) that the block attends to."""
+        return self.attn.pool(group_norm(self.norm_kv, kv.flatten(1, 2)).view(kv.shape))
 
-    def forward(self, x: Tensor, keys_values: KeysValues) -> Tensor:
+    def forward(self, x: Tensor, pooled: Tensor) -> Tensor:
         """Map x (B, h, w, C)."""
         shape, project = x.shape, self.attn.query_proj
         x = x.flatten(1, 2)
-        x = x + self.attn(group_norm_linear(self.norm1, x, project.weight, project.bias), keys_values)
+        x = x + self.attn(group_norm_linear(self.norm1, x, project.weight, project.bias), pooled)
         first, _, depthwise, _, last = self.mlp
         assert isinstance(first, nn.Conv2d) and isinstance(last, nn.Conv2d)
         hidden = F.hardswish(group_norm_linear(self.norm2, x, first.weight.flatten(1), first.bias), inplace=True)
@@ -129,10 +127,10 @@ class Stage(nn.Module):
         if stage + 1 < len(WIDTHS):
             self.downsample = Downsample(WIDTHS[stage], WIDTHS[stage + 1])
 
-    def forward(self, x: Tensor, stored: KeysValues) -> Tensor:
+    def forward(self, x: Tensor, stored: Tensor) -> Tensor:
         """Map x (B, h, w, C); the first block attends to the stored level, the others to their own input."""
         for number, block in enumerate(self.blocks):
-            x = block(x, stored if number == 0 else block.keys_values(x))
+            x = block(x, stored if number == 0 else block.pool(x))
         return x
 
 
@@ -146,9 +144,9 @@ class Neck(nn.Module):
         for stage, width in enumerate(WIDTHS):
             self.add_module(f"norm{stage}", one_group(width))
 
-    def keys_values(self, pyramid: Sequence[Tensor]) -> list[KeysValues]:
-        """Return what the first block of each stage attends to: it depends on the image alone."""
-        return [stage.blocks[0].keys_values(level) for stage, level in zip(self.stages, pyramid, strict=True)]
+    def pool(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
+        """Return the tokens that the first block of each stage attends to: they depend on the image alone."""
+        return [stage.blocks[0].pool(level) for stage, level in zip(self.stages, pyramid, strict=True)]
 
     def embed_labels(self, labels: Tensor) -> Tensor:
         """Embed labels (B, H, W) at stride 4: (B, H / 4, W / 4, 32).
@@ -162,12 +160,12 @@ class Neck(nn.Module):
             total = total + F.embedding(corner, table)
         return total * 0.25
 
-    def forward(self, level: Tensor, stored: Sequence[KeysValues], labels: Tensor) -> list[Tensor]:
-        """Return four maps (B, h, w, C) from pyramid level 0, the stored keys and values, and labels (B, H, W)."""
+    def forward(self, level: Tensor, stored: Sequence[Tensor], labels: Tensor) -> list[Tensor]:
+        """Return four maps (B, h, w, C) from pyramid level 0, the stored tokens, and labels (B, H, W)."""
         x = level + self.embed_labels(labels)
         outputs = []
-        for number, (stage, kv) in enumerate(zip(self.stages, stored, strict=True)):
-            x = stage(x, kv)
+        for number, (stage, pooled) in enumerate(zip(self.stages, stored, strict=True)):
+            x = stage(x, pooled)
             norm = self.get_submodule(f"norm{number}")
             assert isinstance(norm, nn.GroupNorm)
             outputs.append(group_norm(norm, x.flatten(1, 2)).view(x.shape))

@@ -68,7 +68,8 @@ class PromptEncoder(nn.Module):
 
     def grid_code(self, height: int, width: int) -> Tensor:
         """Return the position code (1, dim, height, width) of a grid."""
-        centre = (torch.arange(TABLE_SIDE) + 0.5) / TABLE_SIDE
+        device = self.no_mask_embed.weight.device
+        centre = (torch.arange(TABLE_SIDE, device=device) + 0.5) / TABLE_SIDE
         points = torch.stack([centre.expand(TABLE_SIDE, -1), centre[:, None].expand(-1, TABLE_SIDE)], dim=-1)
         code = self.pos_embed_layer(points).permute(2, 0, 1)[None].contiguous()
         return bilinear(code, height, width)
@@ -81,7 +82,7 @@ class PromptEncoder(nn.Module):
             positive: (B, n) bool.
             size: height and width of the network input.
         """
-        where = (points.flip(-1) + 0.5) / torch.tensor([size[1], size[0]], dtype=points.dtype)
+        where = (points.flip(-1) + 0.5) / points.new_tensor([size[1], size[0]])
         kinds = torch.cat([self.point_embeds[0].weight, self.point_embeds[1].weight])
         clicks = self.pos_embed_layer(where) + kinds[positive.long()]
         padding = self.not_a_point_embed.weight.expand(points.shape[0], 1, -1)

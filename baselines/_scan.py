@@ -47,7 +47,7 @@ def cycle_scan(x: Tensor, dt: Tensor, write: Tensor, read: Tensor, rate: Tensor,
 
     sizes, inputs, writes = in_chunks(dt), in_chunks(dt * x), in_chunks(write)
     negative = -rate.T.contiguous()
-    ends = torch.zeros(batch * chunks, rate.shape[1], channels, dtype=x.dtype)
+    ends = x.new_zeros(batch * chunks, rate.shape[1], channels)
     decay = torch.empty_like(ends)
     for t in range(steps):
         _advance(ends, decay, sizes[t], negative, inputs[t], writes[t])
@@ -63,7 +63,7 @@ def cycle_scan(x: Tensor, dt: Tensor, write: Tensor, read: Tensor, rate: Tensor,
     state = starts.flatten(0, 1)
     inputs = inputs * gamma.sum(dim=1)
     reads = in_chunks(read)[:, :, None]
-    outputs = torch.empty(steps, batch * chunks, 1, channels, dtype=x.dtype)
+    outputs = x.new_empty(steps, batch * chunks, 1, channels)
     for t in range(steps):
         _advance(state, decay, sizes[t], negative, inputs[t], writes[t])
         torch.bmm(reads[t], state, out=outputs[t])

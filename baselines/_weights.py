@@ -102,7 +102,11 @@ def load(module: nn.Module, state: Mapping[str, Tensor], path: Path, name: str, 
             got, expected = tuple(state[key].shape), tuple(own[key].shape)
             parts.append(f"{len(shapes)} shapes differ ({key} is {got}, expected {expected})")
         raise WeightsError(f"weights {path} do not fit {name}: {'; '.join(parts)}")
-    module.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, assign=True)
+    bad = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if bad:
+        raise WeightsError(f"weights {path} of {name}: NaN or infinity in {len(bad)} entries ({_some(bad)})")
+    # Cloned, as a tensor within a file's memory may be aligned otherwise, and then rounds otherwise.
+    module.load_state_dict({key: value.to(own[key].dtype).clone() for key, value in state.items()}, assign=True)
 
 
 def save(module: nn.Module, path: str | Path, status: str) -> None:
@@ -152,13 +156,16 @@ def count(module: nn.Module) -> int:
 
 
 class _Inert:
-    """Stands in for every class of a file that holds no tensor."""
+    """Stands in for every class and function of a file that makes no tensor."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         pass
 
     def __setstate__(self, state: Any) -> None:
         pass
+
+    def __call__(self, *args: Any, **kwargs: Any) -> _Inert:
+        return _Inert()
 
     def __setitem__(self, key: Any, value: Any) -> None:
         pass

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from baselines import _labels, _weights
 from baselines._images import bilinear, normalised, pad_to, up_to_multiple
-from baselines._imsa import WIDTHS, AuxiliaryHead, KeysValues, Neck, UPerHead
+from baselines._imsa import WIDTHS, AuxiliaryHead, Neck, UPerHead
 from baselines._maps import pyramid_levels, run_level
 from baselines._relative_bias import CELLS, TABLE_ROWS, Layout, attend, layout
 from baselines._vit import CHUNK_TOKENS, Attention, PatchEmbed, merge_heads
@@ -118,8 +118,8 @@ class InterFormerNet(nn.Module):
         self.decode_head = UPerHead()
         self.auxiliary_head = AuxiliaryHead()
 
-    def decode(self, level: Tensor, stored: Sequence[KeysValues], labels: Tensor) -> Tensor:
-        """Return logits (B, 2, H / 4, W / 4) from pyramid level 0, stored keys and values, and labels (B, H, W)."""
+    def decode(self, level: Tensor, stored: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """Return logits (B, 2, H / 4, W / 4) from pyramid level 0, stored tokens, and labels (B, H, W)."""
         return self.decode_head(self.neck(level, stored, labels))
 
 
@@ -129,12 +129,12 @@ class Embedding:
 
     Attributes:
         pyramid: four maps (1, h, w, C), strides 4 to 32.
-        stored: keys and values of the first block of each stage.
+        stored: tokens (1, keys, C) that the first block of each stage attends to.
         height, width: of the image before padding.
     """
 
     pyramid: tuple[Tensor, ...]
-    stored: tuple[KeysValues, ...]
+    stored: tuple[Tensor, ...]
     height: int
     width: int
 
@@ -172,7 +172,7 @@ class InterFormer:
         self.module = module
         self.parameters = _weights.count(module)
         self.weights_digest = _weights.digest(module)
-        # The embedding holds keys and values of the neck, so the whole network decides who can share it.
+        # The embedding holds pooled tokens of the neck, so the whole network decides who can share it.
         self.encoder_key = f"interformer {self.weights_digest}"
         self.parts: dict[str, nn.Module] = {
             "encoder": module.backbone,
@@ -190,7 +190,7 @@ class InterFormer:
         planes = normalised(image)
         height, width = (up_to_multiple(size, DIVISOR) for size in planes.shape[2:])
         pyramid = self.module.backbone(pad_to(planes, height, width))
-        stored = self.module.neck.keys_values(pyramid)
+        stored = self.module.neck.pool(pyramid)
         return Embedding(tuple(pyramid), tuple(stored), image.shape[0], image.shape[1])
 
     def start(self, embedding: Embedding) -> Session:

@@ -99,7 +99,9 @@ class Head(nn.Module):
             if joined is None:
                 joined = F.linear(wide, weight, self.fusion_conv.conv.bias)
             else:
-                joined = joined.addmm_(wide, weight.T)
+                # In place where no gradient is wanted; `out=` and not `addmm_`, which FLOP counters overlook.
+                reuse = None if torch.is_grad_enabled() else joined
+                joined = torch.addmm(joined, wide, weight.T, out=reuse)
         assert joined is not None
         logits = F.linear(F.relu_(joined), self.seg_conv.weight.flatten(1), self.seg_conv.bias)
         return logits.view(batch, 1, height, width)

@@ -1,29 +1,41 @@
-"""`python -m reports run=DIR [out=DIR]`: the report of a sweep's folder."""
+"""`python -m reports`: pages, tables and plots from sweeps in folders or on a tracking server."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
-from harness.cli import main_guard
+from harness.cli import EXIT_FAILURES, main_guard
 from harness.errors import UserError, near_miss
 
 HELP = """\
 Makes tables, plots and one self-contained page of a finished (or unfinished) sweep.
 
-  python -m reports run=runs/dha                       everything, into runs/dha/report
-  python -m reports run=runs/dha out=DIR               everything, into DIR
-  python -m reports run=runs/dha table=quality         one table on the screen (format=md|csv|tex)
+  python -m reports run=runs/dha                         everything, into runs/dha/report
+  python -m reports run=runs/dha out=DIR episodes=0      into DIR, without replayed episodes
+  python -m reports run=runs/dha table=main              one table on the screen (format=md|csv|tex)
+  python -m reports compare runs/a runs/b [out=DIR]      what changed between two runs
+  python -m reports history runs/a runs/b runs/c         several runs over time; exit code 1 if the last one got worse
+  python -m reports mlflow.experiment=NAME [mlflow.runs=[ID,NAME]] [mlflow.uri=URI]
+                                                         the same from a tracking server; several runs: compared too
+tables: failures, quality, compare, sizes, latency, flops, main, ablation, baselines
+settings: run, out, table, format, episodes (seconds for replaying, default 15), mlflow.experiment, mlflow.runs, mlflow.uri
 """
-KEYS = ("run", "out", "table", "format")
+KEYS = ("run", "out", "table", "format", "episodes", "mlflow.experiment", "mlflow.runs", "mlflow.uri")
 
 
 def run(arguments: Sequence[str]) -> int:
     """The command; returns the exit code."""
-    if not arguments or any(a in ("-h", "--help") for a in arguments):
+    if not arguments or any(a in ("-h", "--help", "help") for a in arguments):
         print(HELP, end="")
         return 0
+    if arguments[0] in ("compare", "history"):
+        return _several(arguments[0], arguments[1:])
     given = parse(arguments)
+    if "mlflow.experiment" in given:
+        return _from_mlflow(given)
     if "run" not in given:
         raise UserError("which run? Give run=DIR, the out= folder of a sweep, for example run=runs/dha.")
     if "table" in given:
@@ -31,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     from reports.assemble import build
 
-    print(build(given["run"], given.get("out")))
+    print(build(given["run"], given.get("out"), _seconds(given)))
     return 0
 
 
@@ -65,6 +77,65 @@ def one_table(path: str, name: str, form: str) -> str:
     if form not in FORMATS:
         raise UserError(f"unknown format {form!r}. {near_miss(form, FORMATS)}")
     return FORMATS[form](tables.ALL[name](read(path)))
+
+
+def _several(kind: str, arguments: Sequence[str]) -> int:
+    from reports import history
+    from reports.frames import read
+
+    given = parse([a for a in arguments if a.startswith("out=")])
+    folders = [a for a in arguments if not a.startswith("out=")]
+    wrong = [a for a in folders if "=" in a and not Path(a).is_dir()]
+    if wrong:
+        raise UserError(f"cannot read {wrong[0]!r}: {kind} takes folders of sweeps and out=DIR.")
+    if len(folders) < 2 or (kind == "compare" and len(folders) > 2):
+        raise UserError(
+            f"{kind} needs {'two' if kind == 'compare' else 'two or more'} folders, for example: {kind} runs/a runs/b."
+        )
+    runs = [read(folder) for folder in folders]
+    out = Path(given.get("out") or runs[-1].path / kind).expanduser().absolute()
+    if kind == "compare":
+        print(history.compare(runs[0], runs[1], out))
+        return 0
+    path, worse = history.history(runs, out)
+    for line in worse:
+        print(f"worse: {line}", file=sys.stderr)
+    print(path)
+    return EXIT_FAILURES if worse else 0
+
+
+def _from_mlflow(given: dict[str, str]) -> int:
+    from dataclasses import replace
+
+    from reports import history, mlflow_source
+    from reports.assemble import write
+    from reports.frames import read
+
+    experiment = given["mlflow.experiment"]
+    wanted = [w.strip() for w in given.get("mlflow.runs", "").strip("[]").split(",") if w.strip()]
+    out = Path(given.get("out") or "report").expanduser().absolute()
+    with tempfile.TemporaryDirectory(prefix="reports-") as folder:
+        found = mlflow_source.fetch(experiment, wanted, given.get("mlflow.uri"), Path(folder))
+        runs = [
+            replace(read(path), source=f"mlflow.experiment={experiment} mlflow.runs={run_id}")
+            for run_id, path in found
+        ]
+        for one in runs:
+            print(write(one, out if len(runs) == 1 else out / one.path.name, _seconds(given)))
+        if len(runs) == 2:
+            print(history.compare(runs[0], runs[1], out / "compare"))
+        if len(runs) > 2:
+            print(history.history(runs, out / "history")[0])
+    return 0
+
+
+def _seconds(given: dict[str, str]) -> float:
+    try:
+        return max(0.0, float(given.get("episodes", 15)))
+    except ValueError as error:
+        raise UserError(
+            f"episodes={given['episodes']!r}: give seconds, for example episodes=15, or 0 for none."
+        ) from error
 
 
 main = main_guard(run)

@@ -25,7 +25,9 @@ def build(run: str | Path, out: str | Path | None = None, episodes_s: float = 15
         UserError: no sweep there, or the report's folder cannot be written.
     """
     source = read(run)
-    return write(source, Path(out).expanduser().absolute() if out is not None else source.path / "report", episodes_s)
+    return write(
+        source, Path(out).expanduser().absolute() if out is not None else source.path / "report", episodes_s
+    )
 
 
 def write(source: Run, folder: Path, episodes_s: float) -> Path:
@@ -34,7 +36,7 @@ def write(source: Run, folder: Path, episodes_s: float) -> Path:
     told, problems = gallery.stories(source, episodes_s) if episodes_s > 0 else ([], [])
     strips = [_strips(number, story) for number, story in enumerate(told, 1)]
     try:
-        (folder / "episodes").mkdir(parents=True, exist_ok=True)
+        (folder / "episodes" if strips else folder).mkdir(parents=True, exist_ok=True)
         write_tables(made, folder)
         for plot in drawn:
             plot.save(folder)
@@ -47,9 +49,6 @@ def write(source: Run, folder: Path, episodes_s: float) -> Path:
         raise UserError(
             f"cannot write the report to {folder}: {error.strerror or error}. Choose another with out=DIR."
         ) from error
-    finally:
-        for plot in (*drawn, *(s for group in strips for s in group)):
-            plot.close()
     return path
 
 
@@ -81,7 +80,9 @@ def all_plots(run: Run) -> list[Plot]:
     drawn += [plots_cost.stacked(run), plots_cost.roofline(run), plots_cost.latency_by_size(run)]
     drawn += [plots_cost.latency_over(run, "threads"), plots_cost.latency_over(run, "resolution")]
     for dataset in run.datasets:
-        drawn += [plots_cost.time_against(run, dataset, share) for share in ("object_share", "boundary_share")]
+        drawn += [
+            plots_cost.time_against(run, dataset, share) for share in ("object_share", "boundary_share")
+        ]
     return [p for p in drawn if p is not None]
 
 

@@ -64,6 +64,7 @@ class Run:
         clicks, summary, compare, latency, flops, failures: the files of design.md, with every known column.
         parts: latency_parts.csv, time by part; most runs have none.
         machine, config: machine.json and config.yaml as they are.
+        source: setting of `python -m reports` that reads this run, where it is not a folder of the user's.
         notes: what the folder lacks or what was filled in, one sentence each, shown on the page.
     """
 
@@ -79,6 +80,13 @@ class Run:
     machine: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def ablation(self) -> Mapping[str, Any]:
+        """The `ablation` entry of config.yaml: name, title, base."""
+        given = self.config.get("ablation")
+        return given if isinstance(given, Mapping) else {}
 
     @property
     def variants(self) -> list[str]:

@@ -54,15 +54,31 @@ def choose(run: Run, dataset: str) -> list[Choice]:
         made.append(Choice(title, reason, dataset, sample, str(sizes.get(sample, "")), variants))
 
     worst, median = str(order.index[0]), str(order.index[(len(order) - 1) // 2])
-    add(f"Worst sample of {base}", f"mean IoU over the clicks {order[worst] * 100:.1f} %, the lowest of {len(order)}", worst, base)
+    add(
+        f"Worst sample of {base}",
+        f"mean IoU over the clicks {order[worst] * 100:.1f} %, the lowest of {len(order)}",
+        worst,
+        base,
+    )
     if median != worst:
-        add(f"Median sample of {base}", f"mean IoU over the clicks {order[median] * 100:.1f} %, half do better", median, base)
+        add(
+            f"Median sample of {base}",
+            f"mean IoU over the clicks {order[median] * 100:.1f} %, half do better",
+            median,
+            base,
+        )
     other = partner(run, means, base)
     if other is not None:
         change = (means[other] - means[base]).dropna().sort_index().sort_values(kind="stable")
         gain, loss = str(change.index[-1]), str(change.index[0])
         if len(change) and change[gain] > 0:
-            add(f"Largest gain of {other} over {base}", f"mean IoU over the clicks {change[gain] * 100:+.1f} points", gain, base, other)
+            add(
+                f"Largest gain of {other} over {base}",
+                f"mean IoU over the clicks {change[gain] * 100:+.1f} points",
+                gain,
+                base,
+                other,
+            )
         if len(change) and change[loss] < 0:
             add(f"Largest loss of {other} against {base}",
                 f"mean IoU over the clicks {change[loss] * 100:+.1f} points".replace("-", "−"), loss, base, other)  # fmt: skip
@@ -82,15 +98,24 @@ def stories(run: Run, budget_s: float = 20.0) -> tuple[list[Story], list[str]]:
     """Replayed episodes of every data set, and sentences about what could not be shown."""
     replayer = Replayer(run, budget_s)
     told: list[Story] = []
-    problems: list[str] = []
+    failed: dict[str, list[str]] = {}
     for dataset in run.datasets:
         for choice in choose(run, dataset):
             if replayer.spent:
-                problems.append(f"Episodes of {choice.dataset} are incomplete: replaying stopped after {budget_s:.0f} s.")
-                return told, problems
+                return told, [
+                    *_sentences(failed),
+                    f"Not all episodes are shown: replaying stopped after {budget_s:.0f} s.",
+                ]
             try:
-                told.append(Story(choice, tuple(replayer.episode(v, dataset, choice.sample) for v in choice.variants)))
+                told.append(
+                    Story(choice, tuple(replayer.episode(v, dataset, choice.sample) for v in choice.variants))
+                )
             except CannotReplay as error:
-                text = f"No picture of “{choice.title}”: {error}"
-                problems.append(text)
-    return told, list(dict.fromkeys(problems))
+                failed.setdefault(str(error), []).append(choice.sample)
+    return told, _sentences(failed)
+
+
+def _sentences(failed: dict[str, list[str]]) -> list[str]:
+    return [
+        f"No pictures of {', '.join(dict.fromkeys(samples))}: {error}" for error, samples in failed.items()
+    ]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from reports import player
+from reports import player, tables
 from reports.frames import Run
 from reports.gallery import Story
 from reports.metric_names import metric
@@ -20,10 +20,13 @@ from reports.style import Plot
 from reports.table import Column, Table, Value
 
 
+_MACHINE_FIRST = ("cpu_model", "cpus", "cores_usable", "memory_gb", "python", "commit")
+
+
 def render(
     run: Run,
-    tables: Sequence[Table],
-    plots: Sequence[Plot],
+    made: Sequence[Table],
+    drawn: Sequence[Plot],
     episodes: Sequence[Any] = (),
     problems: Sequence[str] = (),
 ) -> str:
@@ -31,37 +34,52 @@ def render(
 
     Args:
         run: the run.
-        tables: tables in the order of the page.
-        plots: plots in the order of the page.
+        made: tables in the order of the page.
+        drawn: plots in the order of the page.
         episodes: the gallery as `shown` makes it.
         problems: sentences that say what could not be shown and why.
     """
-    environment = Environment(
-        loader=PackageLoader("reports"), autoescape=select_autoescape(default=True), undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["slug"] = lambda text: "".join(c if c.isalnum() else "-" for c in str(text)).lower()
-    folder = resources.files("reports") / "templates"
-    template = environment.get_template("page.html.j2")
-    return template.render(
+    machine = _flat(run.machine)
+    first = [pair for key in _MACHINE_FIRST for pair in machine if pair[0] == key]
+    return fill(
+        "page.html.j2",
         run=run,
-        tables=tables,
-        plots=[(p, _image(p.svg().encode(), "svg+xml")) for p in plots],
+        title=str(run.ablation.get("title") or run.name),
+        tables=made,
+        plots=drawn,
         episodes=episodes,
         headline=headline(run),
         notes=[*run.notes, *problems],
         datasets=run.datasets,
-        sizes=sorted({r.size_bin for t in tables for r in t.rows} - {""}, key=_size_order),
-        machine=_flat(run.machine),
+        sizes=sorted({r.size_bin for t in made for r in t.rows} - {"", "all"}, key=tables.size_order),
+        machine=first,
+        machine_more=[pair for pair in machine if pair not in first],
         protocol=_flat(run.config.get("protocol") or {"name": run.protocol()}),
-        command=str(run.config.get("command") or "python -m harness.sweep +ablation=" + run.name),
-        report_command=f"python -m reports run={run.path.name}",
+        command=str(run.config.get("command") or f"python -m harness.sweep +ablation={run.name}"),
+        report_command=f"python -m reports {run.source or f'run={_short(run.path)}'}",
+    )
+
+
+def fill(template: str, **values: Any) -> str:
+    """A template of this package with the style, the script and what every page needs."""
+    environment = Environment(
+        loader=PackageLoader("reports"), autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    folder = resources.files("reports") / "templates"
+    return environment.get_template(template).render(
         is_number=lambda cell: isinstance(cell, Value),
         sort_key=_sort_key,
+        picture=lambda plot: _image(plot.svg().encode(), "svg+xml"),
         style=Markup((folder / "style.css").read_text()),
         script=Markup((folder / "page.js").read_text() + (folder / "player.js").read_text()),
-        python=platform.python_version(),
+        **values,
     )
+
+
+def _short(path: Path) -> str:
+    """A path as a reader can type it: relative to where the report was made, if it lies below."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
 def shown(story: Story, strips: Sequence[Plot]) -> dict[str, Any]:
@@ -94,28 +112,26 @@ def _script_json(value: Any) -> Markup:
 
 
 def headline(run: Run) -> list[dict[str, str]]:
-    """The few sentences on top: what each variant changes against the base, and how sure that is."""
+    """The few sentences on top: what each variant changes against the base where the interval excludes zero."""
     lines = []
     for dataset in run.datasets:
         whole = run.compare[(run.compare["dataset"] == dataset) & run.compare["size_bin"].isin(("", "all"))]
         for key in ("noc90", "miou5"):
             m = metric(key)
             for _, line in whole[whole["metric"] == key].iterrows():
-                low, high = float(line["low"]) * m.scale, float(line["high"]) * m.scale
-                if not (low > 0 or high < 0):
-                    continue
-                good = (high < 0) == (m.better == "low")
-                lines.append(
-                    {
-                        "dataset": dataset,
-                        "variant": str(line["variant"]),
-                        "status": run.status(str(line["variant"])),
-                        "text": f"{float(line['difference']) * m.scale:+.2f} {m.title} [{low:+.2f}, {high:+.2f}] against {line['base']}".replace(
-                            "-", "−"
-                        ),
-                        "kind": "better" if good else "worse",
-                    }  # fmt: skip
+                value = Value(
+                    float(line["difference"]) * m.scale,
+                    float(line["low"]) * m.scale,
+                    float(line["high"]) * m.scale,
+                    signed=True,
                 )
+                reading = tables.verdict(line, m.better)
+                if reading not in ("better", "worse"):
+                    continue
+                variant = str(line["variant"])
+                text = f"{m.title} {value.text} {'points' if m.unit == '%' else m.unit}"
+                lines.append({"dataset": dataset, "variant": variant, "status": run.status(variant), "base": str(line["base"]),
+                              "text": text, "kind": reading})  # fmt: skip
     return lines
 
 
@@ -128,15 +144,6 @@ def _sort_key(cell: object, column: Column) -> str:
         number = cell.measured if cell.measured is not None else cell.published
         return "" if number is None else repr(number)
     return str(cell)
-
-
-def _size_order(size: str) -> float:
-    digits = "".join(c if c.isdigit() or c == "." else " " for c in size).split()
-    return (
-        -1.0
-        if size.startswith("<") or not digits
-        else float(digits[0]) + (1000 if size.startswith(">") else 0)
-    )
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -35,15 +35,33 @@ def strip(episode: Episode, name: str, heading: str) -> Plot:
         background = smaller(episode.sample.image)
         scale = background.shape[1] / width
         for ax, k in zip(axes, shown, strict=False):
-            _mask_panel(ax, background, scale, episode.steps[:k], f"click {k} · IoU {episode.steps[k - 1].iou * 100:.1f} %")
+            _mask_panel(
+                ax,
+                background,
+                scale,
+                episode.steps[:k],
+                f"click {k} · IoU {episode.steps[k - 1].iou * 100:.1f} %",
+            )
         last = len(episode.steps)
-        _error_panel(axes[columns - 1], background, episode, f"errors after click {last} · {episode.steps[-1].iou * 100:.1f} %")
+        _error_panel(
+            axes[columns - 1],
+            background,
+            episode,
+            f"errors after click {last} · {episode.steps[-1].iou * 100:.1f} %",
+        )
         if traced:
             for ax, k in zip(axes[columns:], shown, strict=False):
                 _trace_panel(ax, background, scale, episode.steps[k - 1].trace, f"parts at click {k}")
             _key_panel(axes[-1])
         figure.suptitle(heading, x=0.008, ha="left", fontsize=10, fontweight="bold")
-        figure.legend(handles=_key(), loc="outside lower left", ncols=6, fontsize=8, handletextpad=0.4, columnspacing=1.4)
+        figure.legend(
+            handles=_key(),
+            loc="outside lower left",
+            ncols=6,
+            fontsize=8,
+            handletextpad=0.4,
+            columnspacing=1.4,
+        )
     told = ", ".join(f"{episode.steps[k - 1].iou * 100:.0f} % after {k}" for k in shown)
     return Plot(
         name,
@@ -85,7 +103,9 @@ def _frame(ax: Axes, background: np.ndarray, title: str, fade: float = 0.0) -> N
 def _mask_panel(ax: Axes, background: np.ndarray, scale: float, steps: tuple[Step, ...], title: str) -> None:
     _frame(ax, background, title)
     tint = np.zeros((*background.shape[:2], 4))
-    mask = cv2.resize(steps[-1].mask.astype(np.uint8), background.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    mask = cv2.resize(
+        steps[-1].mask.astype(np.uint8), background.shape[1::-1], interpolation=cv2.INTER_NEAREST
+    )
     tint[mask > 0] = (1, 1, 1, 0.22)
     ax.imshow(tint, interpolation="nearest")
     for line in outlines(steps[-1].mask, scale):
@@ -100,7 +120,9 @@ def _mask_panel(ax: Axes, background: np.ndarray, scale: float, steps: tuple[Ste
 def _click(ax: Axes, x: float, y: float, number: int, positive: bool) -> None:
     ax.plot(x, y, "o" if positive else "s", color=POSITIVE if positive else NEGATIVE, markersize=9.5 if positive else 9,
             markeredgecolor="white", markeredgewidth=0.9)  # fmt: skip
-    text = ax.text(x, y, str(number), color="white", fontsize=6.2, fontweight="bold", ha="center", va="center_baseline")
+    text = ax.text(
+        x, y, str(number), color="white", fontsize=6.2, fontweight="bold", ha="center", va="center_baseline"
+    )
     text.set_path_effects([effects.withStroke(linewidth=0.7, foreground="black", alpha=0.5)])
 
 
@@ -129,7 +151,9 @@ def _trace_panel(ax: Axes, background: np.ndarray, scale: float, trace: Trace | 
     if grid is not None:
         chosen = grid >= 0 if trace.experts is not None else grid
         cells = [(i, j) for i, j in zip(*np.nonzero(chosen), strict=True)]
-        colours = [EXPERTS[int(trace.experts[i, j]) % 8] if trace.experts is not None else BOUNDARY for i, j in cells]
+        colours = [
+            EXPERTS[int(trace.experts[i, j]) % 8] if trace.experts is not None else BOUNDARY for i, j in cells
+        ]
         ax.add_collection(PatchCollection([Rectangle((j * side, i * side), side, side) for i, j in cells],
                                           facecolors=colours, edgecolors="white", linewidths=0.25, alpha=0.62))  # fmt: skip
     for box, colour, dash, grow in ((trace.dpe_box, DPE, "-", 0.0), (trace.dlu_box, DLU, (0, (4, 2)), 2.0)):
@@ -143,8 +167,26 @@ def _trace_panel(ax: Axes, background: np.ndarray, scale: float, trace: Trace | 
 
 def _key() -> list[Line2D | Patch]:
     return [
-        Line2D([], [], marker="o", linestyle="none", color=POSITIVE, markeredgecolor="white", markersize=8, label="click on the object"),
-        Line2D([], [], marker="s", linestyle="none", color=NEGATIVE, markeredgecolor="white", markersize=7.5, label="click on the background"),
+        Line2D(
+            [],
+            [],
+            marker="o",
+            linestyle="none",
+            color=POSITIVE,
+            markeredgecolor="white",
+            markersize=8,
+            label="click on the object",
+        ),
+        Line2D(
+            [],
+            [],
+            marker="s",
+            linestyle="none",
+            color=NEGATIVE,
+            markeredgecolor="white",
+            markersize=7.5,
+            label="click on the background",
+        ),
         Line2D([], [], color="#888888", linewidth=2, label="answer (light)"),
         Line2D([], [], color="black", linewidth=1, label="true outline"),
         Patch(facecolor=MISSED, label="missed"),

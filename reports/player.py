@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from typing import Any
 
 import cv2
@@ -14,6 +13,7 @@ from reports.replay import Episode, Step, Trace
 from reports.style import Plot
 
 _QUALITY = 82
+_STRIP = 1600
 _LONGEST_PATH = 24_000
 """Characters of one outline; a speckled mask of random weights would need megabytes."""
 
@@ -41,7 +41,11 @@ def _step(step: Step, truth: np.ndarray, scale: float) -> dict[str, Any]:
         "extra": path((truth == 0) & step.mask, scale),
     }
     if step.click is not None:
-        found["click"] = [round(step.click.x * scale, 1), round(step.click.y * scale, 1), bool(step.click.positive)]
+        found["click"] = [
+            round(step.click.x * scale, 1),
+            round(step.click.y * scale, 1),
+            bool(step.click.positive),
+        ]
     if step.trace is not None:
         found["trace"] = _trace(step.trace, scale)
     return found
@@ -67,7 +71,9 @@ def cells(chosen: np.ndarray, side: float) -> str:
     for i, row in enumerate(chosen):
         edges = np.flatnonzero(np.diff(np.concatenate(([0], row.astype(np.int8), [0]))))
         for start, end in zip(edges[::2], edges[1::2], strict=True):
-            pieces.append(f"M{start * side:.0f} {i * side:.0f}h{(end - start) * side:.0f}v{side:.0f}h-{(end - start) * side:.0f}z")
+            pieces.append(
+                f"M{start * side:.0f} {i * side:.0f}h{(end - start) * side:.0f}v{side:.0f}h-{(end - start) * side:.0f}z"
+            )
     return "".join(pieces)
 
 
@@ -77,10 +83,16 @@ def path(mask: np.ndarray, scale: float) -> str:
         return ""
     size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
     # Doubled and blurred a little, the outline of a mask follows the object's edge instead of its pixels' corners.
-    fine = cv2.resize(mask.astype(np.float32), (size[0] * 2, size[1] * 2), interpolation=cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR)
+    fine = cv2.resize(
+        mask.astype(np.float32),
+        (size[0] * 2, size[1] * 2),
+        interpolation=cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR,
+    )
     level = (fine >= min(0.5, float(fine.max()) * 0.99)).astype(np.uint8)
     found, _ = cv2.findContours(level, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    rings = sorted((cv2.approxPolyDP(c, 1.0, True)[:, 0, :] for c in found), key=lambda r: -cv2.contourArea(r))
+    rings = sorted(
+        (cv2.approxPolyDP(c, 1.0, True)[:, 0, :] for c in found), key=lambda r: -cv2.contourArea(r)
+    )
     text = ""
     for ring in rings:
         if len(ring) < 3 and len(rings) > 1:
@@ -95,13 +107,13 @@ def path(mask: np.ndarray, scale: float) -> str:
 
 def jpeg(image: np.ndarray) -> str:
     """A data URI of an RGB image."""
-    _, buffer = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    _, buffer = cv2.imencode(
+        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+    )
     return "data:image/jpeg;base64," + base64.b64encode(buffer.tobytes()).decode()
 
 
 def strip_image(plot: Plot) -> str:
     """A strip as a data URI, small enough for a page with many of them."""
-    out = io.BytesIO()
-    plot.figure.savefig(out, format="png", dpi=120)
-    picture = cv2.imdecode(np.frombuffer(out.getvalue(), np.uint8), cv2.IMREAD_COLOR)
-    return jpeg(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+    picture = cv2.imdecode(np.frombuffer(plot.rendered("png"), np.uint8), cv2.IMREAD_COLOR)
+    return jpeg(pictures.smaller(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), _STRIP))

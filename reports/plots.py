@@ -121,19 +121,37 @@ def noc_against_time(run: Run, dataset: str, key: str = "noc90") -> Plot | None:
     front = pareto([(t, v) for n, t, v, *_ in points if run.ranked(n)])
     with drawing(6.4, 4.0) as (figure, (ax,)):
         if len(front) > 1:
-            ax.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=1.1, linestyle=(0, (4, 2)), zorder=1)
-            ax.annotate("Pareto front", front[0], xytext=(10, 5), textcoords="offset points", color=MUTED, fontsize=8)
+            ax.step(
+                *zip(*front, strict=True),
+                where="post",
+                color=MUTED,
+                linewidth=1.1,
+                linestyle=(0, (4, 2)),
+                zorder=1,
+            )
         for variant, time, value, low, high, _ in points:
             style = look[variant]
             if not math.isnan(low):
                 ax.vlines(time, low, high, color=style.colour, linewidth=1.2, alpha=0.7)
             face = style.colour if run.ranked(variant) else "white"
-            ax.plot(time, value, style.marker, color=style.colour, markersize=8, markerfacecolor=face, markeredgewidth=1.6)
+            ax.plot(
+                time,
+                value,
+                style.marker,
+                color=style.colour,
+                markersize=8,
+                markerfacecolor=face,
+                markeredgewidth=1.6,
+            )
         ax.set_xscale("log")
         times = [t for _, t, *_ in points]
         ax.set_xlim(min(times) / 1.35, max(times) * 1.6)
         plain_log(ax.xaxis, ax.get_xlim())
-        label_points(ax, [(t, v, label(run, n), look[n].colour) for n, t, v, *_ in points])
+        names = [(t, v, label(run, n), look[n].colour) for n, t, v, *_ in points]
+        if len(front) > 1:
+            (x0, y0), (x1, _) = front[0], front[1]
+            names.append((math.sqrt(x0 * x1), y0, "Pareto front", MUTED))
+        label_points(ax, names)
         ax.set(xlabel="Online time per click (ms, log scale)", ylabel=f"{name} (clicks)")
         ax.set_title(title(run, dataset))
     told = "; ".join(f"{label(run, v)} {n:.2f} clicks at {t:.1f} ms" for v, t, n, *_ in points)
@@ -175,7 +193,13 @@ def differences(run: Run, dataset: str, click: int = 5) -> Plot | None:
             mine = tables[variant].reindex(columns=range(1, click + 1)).ffill(axis=1)[click]
             change = ((mine - base).dropna() * 100).sort_values().to_numpy()
             colours = np.where(change > 0, COLOURS[0], COLOURS[1])
-            ax.bar(np.arange(len(change)), change, width=0.85 if len(change) < 80 else 1.0, color=colours, linewidth=0)
+            ax.bar(
+                np.arange(len(change)),
+                change,
+                width=0.85 if len(change) < 80 else 1.0,
+                color=colours,
+                linewidth=0,
+            )
             ax.axhline(0, color=INK, linewidth=0.8)
             better, worse = int((change > 0).sum()), int((change < 0).sum())
             ax.set_title(label(run, variant), pad=16)
@@ -183,7 +207,9 @@ def differences(run: Run, dataset: str, click: int = 5) -> Plot | None:
                     transform=ax.transAxes, fontsize=8, color=MUTED)  # fmt: skip
             ax.set_xticks([])
             ax.grid(axis="x", visible=False)
-            told.append(f"{label(run, variant)}: {better} samples better, {worse} worse, mean {change.mean():+.1f} points")
+            told.append(
+                f"{label(run, variant)}: {better} samples better, {worse} worse, mean {change.mean():+.1f} points"
+            )
         for ax in axes[len(others) :]:
             ax.set_visible(False)
         for ax in axes[::columns]:
@@ -213,19 +239,31 @@ def noc_histograms(run: Run, dataset: str, target: int = 90) -> Plot | None:
     height = math.ceil(len(chosen) / columns)
     look = looks(run.variants)
     told = []
-    with drawing(max(3.2 * columns, 4.2), 1.9 * height + 0.5, height, columns, sharey=True, sharex=True) as (figure, axes):
+    with drawing(max(3.2 * columns, 4.2), 1.9 * height + 0.5, height, columns, sharey=True, sharex=True) as (
+        figure,
+        axes,
+    ):
         for ax, variant in zip(axes, chosen, strict=False):
             reached = tables[variant].to_numpy() >= target / 100
             first = np.where(reached.any(1), reached.argmax(1) + 1, 0)
             counts = [int((first == k).sum()) for k in range(1, limit + 1)]
             never = int((first == 0).sum())
             ax.bar(range(1, limit + 1), counts, width=0.9, color=look[variant].colour)
-            ax.bar(limit + 2, never, width=1.6, color="white", edgecolor=look[variant].colour, hatch="////", linewidth=1)
+            gap = max(2, limit // 6)
+            ax.bar(
+                limit + gap,
+                never,
+                width=max(1.0, limit / 14),
+                color="white",
+                edgecolor=look[variant].colour,
+                hatch="////",
+                linewidth=1,
+            )
             if never:
-                ax.text(limit + 2, never, f"{never}", ha="center", va="bottom", fontsize=8)
+                ax.text(limit + gap, never, f"{never}", ha="center", va="bottom", fontsize=8)
             ax.set_title(label(run, variant))
-            ax.set_xticks([1, *range(5, limit + 1, 5), limit + 2] if limit > 6 else [*range(1, limit + 1), limit + 2])
-            ax.set_xticklabels([*(str(int(t)) for t in ax.get_xticks()[:-1]), "never"])
+            ticks = [1, *range(5, limit + 1, 5)] if limit > 6 else list(range(1, limit + 1))
+            ax.set_xticks([*ticks, limit + gap], [*map(str, ticks), "never"])
             ax.grid(axis="x", visible=False)
             ax.margins(y=0.12)
             told.append(f"{label(run, variant)}: {never} of {len(first)} never, {counts[0]} after one click")

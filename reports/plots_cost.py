@@ -47,15 +47,29 @@ def latency_over(run: Run, axis: str) -> Plot | None:
                 ax.plot(mine[axis], mine["median_ms"], color=style.colour, linestyle=style.dash, marker=style.marker,
                         label=f"{label(run, variant)}  {power:+.2f}".replace("-", "−"))  # fmt: skip
                 high = mine["high_ms"].where(np.isfinite(mine["high_ms"]), mine["median_ms"])
-                ax.vlines(mine[axis], mine["low_ms"].fillna(mine["median_ms"]), high, color=style.colour, linewidth=1)
-                told.append(f"{kind} of {label(run, variant)} {mine['median_ms'].iloc[0]:.1f} to {mine['median_ms'].iloc[-1]:.1f} ms")
+                ax.vlines(
+                    mine[axis],
+                    mine["low_ms"].fillna(mine["median_ms"]),
+                    high,
+                    color=style.colour,
+                    linewidth=1,
+                )
+                told.append(
+                    f"{kind} of {label(run, variant)} {mine['median_ms'].iloc[0]:.1f} to {mine['median_ms'].iloc[-1]:.1f} ms"
+                )
             ax.set(xscale="log", yscale="log", xlabel="Threads" if axis == "threads" else "Longest side (px)")
             ax.set_title(KINDS[kind])
             ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
             ax.minorticks_off()
             plain_log(ax.yaxis, ax.get_ylim())
             if ax.lines:
-                ax.legend(title="variant, fitted slope", title_fontsize=8, fontsize=7.5, alignment="left", loc="best")
+                ax.legend(
+                    title="variant, fitted slope",
+                    title_fontsize=8,
+                    fontsize=7.5,
+                    alignment="left",
+                    loc="best",
+                )
         axes[0].set_ylabel("Median time (ms, log scale)")
     held = f"{fixed} px" if other == "resolution" else f"{fixed} thread{'s' if fixed != 1 else ''}"
     return Plot(
@@ -85,15 +99,30 @@ def latency_by_size(run: Run) -> Plot | None:
     with drawing(4.3 * len(kinds), 3.7, 1, len(kinds), sharey=True) as (figure, axes):
         for ax, kind in zip(axes, kinds, strict=True):
             for variant in run.variants:
-                mine = frame[(frame["variant"] == variant) & (frame["kind"] == kind)].set_index("size_bin").reindex(present)
+                mine = (
+                    frame[(frame["variant"] == variant) & (frame["kind"] == kind)]
+                    .set_index("size_bin")
+                    .reindex(present)
+                )
                 if mine["median_ms"].notna().sum() < 2:
                     continue
                 style = look[variant]
                 x = np.arange(len(present))
-                ax.plot(x, mine["median_ms"], color=style.colour, linestyle=style.dash, marker=style.marker, label=label(run, variant))
+                ax.plot(
+                    x,
+                    mine["median_ms"],
+                    color=style.colour,
+                    linestyle=style.dash,
+                    marker=style.marker,
+                    label=label(run, variant),
+                )
                 high = mine["high_ms"].where(np.isfinite(mine["high_ms"]), mine["median_ms"])
                 ax.vlines(x, mine["low_ms"].fillna(mine["median_ms"]), high, color=style.colour, linewidth=1)
-                told.append(f"{kind} click of {label(run, variant)} " + ", ".join(f"{m:.1f}" for m in mine["median_ms"]) + " ms")
+                told.append(
+                    f"{kind} click of {label(run, variant)} "
+                    + ", ".join(f"{m:.1f}" for m in mine["median_ms"])
+                    + " ms"
+                )
             ax.set_yscale("log")
             ax.set_xticks(range(len(present)), present)
             ax.set_xlim(-0.4, len(present) - 0.6)
@@ -116,7 +145,9 @@ def time_against(run: Run, dataset: str, column: str) -> Plot | None:
     """Online time of each sample against `object_share` or `boundary_share`, log-log with fitted slopes."""
     if column not in run.clicks:
         return None
-    rows = run.clicks[(run.clicks["dataset"] == dataset) & (run.clicks["click"] > 1) & run.clicks["online_ms"].notna()]
+    rows = run.clicks[
+        (run.clicks["dataset"] == dataset) & (run.clicks["click"] > 1) & run.clicks["online_ms"].notna()
+    ]
     rows = rows[rows[column] > 0]
     points = rows.groupby(["variant", "sample"], sort=False)[[column, "online_ms"]].median().reset_index()
     points = points[points["online_ms"] > 0]
@@ -131,12 +162,25 @@ def time_against(run: Run, dataset: str, column: str) -> Plot | None:
             mine = points[points["variant"] == variant].sort_values(column)
             style, power = look[variant], slope(mine[column], mine["online_ms"])
             shift = np.log(mine["online_ms"]).mean() - power * np.log(mine[column]).mean()
-            ax.plot(mine[column] * 100, mine["online_ms"], style.marker, color=style.colour, alpha=0.45, markersize=3.5, markeredgewidth=0)
+            ax.plot(
+                mine[column] * 100,
+                mine["online_ms"],
+                style.marker,
+                color=style.colour,
+                alpha=0.45,
+                markersize=3.5,
+                markeredgewidth=0,
+            )
             ends = mine[column].iloc[[0, -1]]
             ax.plot(ends * 100, np.exp(shift) * ends**power, color=style.colour, linestyle=style.dash, marker=style.marker,
                     label=f"{label(run, variant)}  {power:+.2f}".replace("-", "−"))  # fmt: skip
             told.append(f"{label(run, variant)} slope {power:+.2f}")
-        ax.set(xscale="log", yscale="log", xlabel=f"Share of the image: {name} (%, log scale)", ylabel="Online time per click (ms, log scale)")
+        ax.set(
+            xscale="log",
+            yscale="log",
+            xlabel=f"Share of the image: {name} (%, log scale)",
+            ylabel="Online time per click (ms, log scale)",
+        )
         plain_log(ax.xaxis, ax.get_xlim())
         plain_log(ax.yaxis, ax.get_ylim())
         ax.set_title(dataset)
@@ -164,11 +208,15 @@ def stacked(run: Run) -> Plot | None:
     variants = [v for v in run.variants if any(v in set(frame["variant"]) for frame, _ in panels)]
     told = []
     height = 0.34 * len(variants) + 0.75
-    with drawing(3.3 * len(kinds) + 1.2, height * len(panels) + 0.6, len(panels), len(kinds), sharey=True) as (figure, axes):
+    with drawing(
+        3.3 * len(kinds) + 1.2, height * len(panels) + 0.6, len(panels), len(kinds), sharey=True
+    ) as (figure, axes):
         for row, (frame, unit) in enumerate(panels):
             for column, kind in enumerate(kinds):
                 ax = axes[row * len(kinds) + column]
-                table = frame[frame["kind"] == kind].pivot_table(index="variant", columns="part", values="amount", aggfunc="sum")
+                table = frame[frame["kind"] == kind].pivot_table(
+                    index="variant", columns="part", values="amount", aggfunc="sum"
+                )
                 table = table.reindex(index=variants, columns=parts).fillna(0.0)
                 left = np.zeros(len(variants))
                 for i, part in enumerate(parts):
@@ -185,8 +233,12 @@ def stacked(run: Run) -> Plot | None:
                 if row == 0:
                     ax.set_title(KINDS[kind])
                 ax.set_xlabel("GMACs" if unit == "GMACs" else "Time (ms)")
-                told += [f"{kind} of {label(run, v)} {t:.3g} {unit}" for v, t in zip(variants, left, strict=True)]
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(parts), 7))
+                told += [
+                    f"{kind} of {label(run, v)} {t:.3g} {unit}" for v, t in zip(variants, left, strict=True)
+                ]
+        figure.legend(
+            *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(parts), 7)
+        )
     both = " and time" if len(panels) == 2 else ""
     return Plot(
         "parts",
@@ -234,10 +286,24 @@ def roofline(run: Run) -> Plot | None:
         high = max(ridge * 8, *(p[0] * 2 for p in points))
         ax.plot([low, ridge, high], [low * bandwidth, flops, flops], color=INK, linewidth=1.6)
         ax.text(high, flops * 1.06, f"{flops:.0f} GFLOP/s", ha="right", va="bottom", fontsize=8, color=MUTED)
-        ax.text(low * 1.1, low * 1.1 * bandwidth * 1.25, f"{bandwidth:.0f} GB/s", ha="left", va="bottom", fontsize=8, color=MUTED)
+        ax.text(
+            low * 1.1,
+            low * 1.1 * bandwidth * 2.4,
+            f"{bandwidth:.0f} GB/s",
+            ha="left",
+            va="bottom",
+            fontsize=8,
+            color=MUTED,
+        )
         for x, y, variant, kind in points:
-            ax.plot(x, y, marks[kind], color=look[variant].colour, markersize=7, markerfacecolor="white" if kind == "first" else None)
-        ax.set(xscale="log", yscale="log", xlim=(low, high), xlabel="FLOPs per byte moved (log scale)", ylabel="Achieved GFLOP/s (log scale)")
+            ax.plot(x, y, marks[kind], color=look[variant].colour, markersize=7)
+        ax.set(
+            xscale="log",
+            yscale="log",
+            xlim=(low, high),
+            xlabel="FLOPs per byte moved (log scale)",
+            ylabel="Achieved GFLOP/s (log scale)",
+        )
         ax.set_ylim(min(p[1] for p in points) / 3, flops * 2.2)
         plain_log(ax.xaxis, ax.get_xlim())
         plain_log(ax.yaxis, ax.get_ylim())

@@ -50,7 +50,11 @@ class Published:
 def select(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows that the reports need: every method that the project runs, on every data set that it loads."""
     wanted = {*DATASETS, *COMPUTE}
-    return [dict(r) for r in rows if r["method"] in METHODS and r["dataset"] in wanted and "GPU" not in r["metric"]]
+    return [
+        dict(r)
+        for r in rows
+        if r["method"] in METHODS and r["dataset"] in wanted and "GPU" not in r["metric"]
+    ]
 
 
 @functools.cache

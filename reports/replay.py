@@ -121,13 +121,15 @@ class Replayer:
             steps = _steps(segmenter, self._embeddings[key], loaded, rows.sort_values("click"))
         except Exception as error:
             text = " ".join(str(error).split())
-            raise CannotReplay(f"{variant} on {dataset}: {text or type(error).__name__}") from error
+            raise CannotReplay(text or type(error).__name__) from error
         return Episode(variant, self.run.status(variant), dataset, loaded, steps, _difference(steps, loaded))
 
     def _sample(self, dataset: str, name: str) -> Sample:
         if (dataset, name) not in self._samples:
             if dataset not in self._datasets:
-                self._datasets[dataset] = build(_config(self.run.dataset_configs, dataset), f"dataset {dataset!r}")
+                self._datasets[dataset] = build(
+                    _config(self.run.dataset_configs, dataset), f"dataset {dataset!r}"
+                )
             self._samples[dataset, name] = self._datasets[dataset].load(name)
         return self._samples[dataset, name]
 
@@ -152,7 +154,9 @@ def _steps(segmenter: Any, embedding: Any, sample: Sample, rows: pd.DataFrame) -
     for row in rows.to_dict("records"):
         click = None if row["y"] < 0 else Click(int(row["y"]), int(row["x"]), bool(row["positive"]))
         mask = np.asarray(session.click(click)) > segmenter.threshold
-        steps.append(Step(click, mask, float(row["iou"]), _trace(getattr(session, "trace", None), sample.mask.shape)))
+        steps.append(
+            Step(click, mask, float(row["iou"]), _trace(getattr(session, "trace", None), sample.mask.shape))
+        )
     return tuple(steps)
 
 
@@ -163,7 +167,10 @@ def _trace(raw: Any, shape: tuple[int, ...]) -> Trace | None:
     experts = None if raw.get("experts") is None else np.asarray(raw["experts"]).astype(int)
     grid = boundary if boundary is not None else experts
     token = TOKEN / network_scale(grid.shape, shape) if grid is not None else float(TOKEN)
-    boxes = [tuple(float(v) * token / TOKEN for v in raw[k]) if raw.get(k) is not None else None for k in ("dpe_box", "dlu_box")]
+    boxes = [
+        tuple(float(v) * token / TOKEN for v in raw[k]) if raw.get(k) is not None else None
+        for k in ("dpe_box", "dlu_box")
+    ]
     return Trace(boxes[0], boxes[1], boundary, experts, token)  # type: ignore[arg-type]
 
 

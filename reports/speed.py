@@ -24,7 +24,11 @@ def condition(run: Run) -> tuple[object, object] | None:
 def describe(run: Run) -> str:
     """The condition in words."""
     found = condition(run)
-    return "" if found is None else f"{found[0]} thread{'s' if found[0] != 1 else ''}, longest side {found[1]} px"
+    return (
+        ""
+        if found is None
+        else f"{found[0]} thread{'s' if found[0] != 1 else ''}, longest side {found[1]} px"
+    )
 
 
 def rows(run: Run, variant: str, kind: str, size_bin: str = "all") -> pd.DataFrame:
@@ -32,7 +36,9 @@ def rows(run: Run, variant: str, kind: str, size_bin: str = "all") -> pd.DataFra
     found = condition(run)
     if found is None:
         return run.latency.iloc[:0]
-    frame = run.latency[(run.latency["variant"] == variant) & (run.latency["kind"] == kind) & run.latency["median_ms"].notna()]
+    frame = run.latency[
+        (run.latency["variant"] == variant) & (run.latency["kind"] == kind) & run.latency["median_ms"].notna()
+    ]
     frame = frame[(frame["threads"] == found[0]) & (frame["resolution"] == found[1])]
     return frame[frame["size_bin"].isin((size_bin, "") if size_bin == "all" else (size_bin,))]
 
@@ -52,7 +58,11 @@ def milliseconds(run: Run, variant: str, kind: str) -> float | None:
         return None if encode is None or online is None else encode / 20 + online
     if kind == "later":  # an older file without the row over all sizes
         frame = run.latency[run.latency["variant"] == variant]
-        bins = pd.concat([rows(run, variant, kind, b) for b in frame["size_bin"].unique()]) if len(frame) else frame
+        bins = (
+            pd.concat([rows(run, variant, kind, b) for b in frame["size_bin"].unique()])
+            if len(frame)
+            else frame
+        )
         return float(bins["median_ms"].median()) if len(bins) else None
     return None
 

@@ -6,14 +6,12 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 # Okabe and Ito 2008, without the yellow that vanishes on white paper; dark and light alternate for grey printing.
@@ -30,8 +28,14 @@ RC: Any = {
     "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "grid.color": GRID, "grid.linewidth": 0.7,
     "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5, "legend.frameon": False, "legend.fontsize": 8.5, "lines.linewidth": 1.8, "lines.markersize": 5,
-    "text.color": INK, "hatch.linewidth": 0.6, "svg.fonttype": "path", "svg.hashsalt": "reports", "pdf.fonttype": 42,
+    "text.color": INK, "hatch.linewidth": 0.6, "svg.fonttype": "path", "svg.hashsalt": "reports", "pdf.fonttype": 3,
 }  # fmt: skip
+
+_UNDATED: dict[str, dict[str, None]] = {
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None},
+    "png": {"Software": None},
+}
 
 
 @dataclass(frozen=True)
@@ -53,32 +57,42 @@ class Plot:
     alt: str
     figure: Figure
     dataset: str = ""
+    cache: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def width(self) -> float:
+        """Widest useful size on a page in rem: lettering as large as the text around it."""
+        return round(float(self.figure.get_size_inches()[0]) * 6.6, 1)
+
+    @property
+    def wide(self) -> bool:
+        """Whether it takes the whole width of a page."""
+        return float(self.figure.get_size_inches()[0]) > 7
+
+    def rendered(self, ending: str) -> bytes:
+        """The drawing as png, svg or pdf; the same bytes for the same drawing. Drawn once, then kept."""
+        if ending not in self.cache:
+            out = io.BytesIO()
+            with rc_context(RC):
+                if not self.cache:
+                    # The layout is solved once; every further format takes it as it is.
+                    self.figure.draw_without_rendering()
+                    self.figure.set_layout_engine("none")
+                self.figure.savefig(out, format=ending, metadata=_UNDATED[ending])
+            self.cache[ending] = out.getvalue()
+        return self.cache[ending]
 
     def svg(self) -> str:
-        """The drawing as SVG, the same bytes for the same drawing."""
-        out = io.StringIO()
-        with plt.rc_context(RC):
-            self.figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-        text = out.getvalue()
+        """The drawing as an SVG element."""
+        text = self.rendered("svg").decode()
         return text[text.index("<svg") :]
 
     def save(self, folder: Path, formats: Sequence[str] = ("png", "svg", "pdf")) -> list[Path]:
         """Write the drawing in each format."""
-        paths = []
-        for ending in formats:
-            path = folder / f"{self.name}.{ending}"
-            if ending == "svg":
-                path.write_text(self.svg())
-            else:
-                dated = {"CreationDate": None} if ending == "pdf" else {"Software": None}
-                with plt.rc_context(RC):
-                    self.figure.savefig(path, metadata=dated)
-            paths.append(path)
+        paths = [folder / f"{self.name}.{ending}" for ending in formats]
+        for path, ending in zip(paths, formats, strict=True):
+            path.write_bytes(self.rendered(ending))
         return paths
-
-    def close(self) -> None:
-        """Free the drawing."""
-        plt.close(self.figure)
 
 
 @dataclass(frozen=True)
@@ -110,24 +124,27 @@ def drawing(
     width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
 ) -> Iterator[tuple[Figure, list]]:
     """A figure of `width` x `height` inches in the house style, and its axes as a flat list."""
-    with plt.rc_context(RC):
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **options
-        )
-        yield figure, list(axes.flat)
+    with rc_context(RC):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure, list(figure.subplots(rows, columns, squeeze=False, **options).flat)
 
 
 def plain_log(axis: Any, limits: tuple[float, float]) -> None:
     """Plain numbers on a log axis, as many as its range has room for."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
     low, high = limits
     decades = math.log10(high / low)
     steps = (1, 1.5, 2, 3, 4, 5, 7) if decades < 1 else (1, 2, 5) if decades < 2.5 else (1,)
-    ticks = [s * 10.0**e for e in range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1) for s in steps]
+    ticks = [
+        s * 10.0**e
+        for e in range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+        for s in steps
+    ]
     ticks = [t for t in ticks if low <= t <= high]
     if len(ticks) < 3:
-        ticks = [float(f"{low * (high / low) ** f:.2g}") for f in (0.1, 0.5, 0.9)]
+        ticks = [t for t in MaxNLocator(5).tick_values(low, high) if low <= t <= high]
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
@@ -145,10 +162,25 @@ def label_points(ax: Any, points: Sequence[tuple[float, float, str, str]], size:
     for (x, y, text, colour), dot in sorted(zip(points, dots, strict=True), key=lambda p: p[1][1]):
         best, least = None, math.inf
         for dx, dy, side in offsets:
-            note = ax.annotate(text, (x, y), xytext=(dx, dy), textcoords="offset points", ha=side, fontsize=size, color=colour)
+            note = ax.annotate(
+                text,
+                (x, y),
+                xytext=(dx, dy),
+                textcoords="offset points",
+                ha=side,
+                fontsize=size,
+                color=colour,
+            )
             box = note.get_window_extent(renderer)
             cost = sum(box.overlaps(other) for other in taken) * 4.0
-            cost += sum(box.x0 - 5 < ox < box.x1 + 5 and box.y0 - 5 < oy < box.y1 + 5 for ox, oy in dots if (ox, oy) != tuple(dot)) * 2
+            cost += (
+                sum(
+                    box.x0 - 5 < ox < box.x1 + 5 and box.y0 - 5 < oy < box.y1 + 5
+                    for ox, oy in dots
+                    if (ox, oy) != tuple(dot)
+                )
+                * 2
+            )
             cost += 8.0 * (box.x0 < frame.x0 or box.x1 > frame.x1 or box.y0 < frame.y0 or box.y1 > frame.y1)
             if cost < least:
                 if best is not None:

@@ -52,7 +52,9 @@ def identify(config: Mapping[str, Any]) -> System:
     words = [str(v).lower() for k, v in config.items() if isinstance(v, str) and k != "_target_"]
     if method == "HRSAM" and (config.get("plus") is True or any("plus" in w or "++" in w for w in words)):
         method = "HRSAM++"
-    backbone = next((w for w in words if w.startswith(("vit", "hrnet")) and "/" not in w and "." not in w), "")
+    backbone = next(
+        (w for w in words if w.startswith(("vit", "hrnet")) and "/" not in w and "." not in w), ""
+    )
     switches: tuple[tuple[str, str], ...] = ()
     if method == "Inter2Former":
         switches = tuple((k, _state(config.get(k, "on"))) for k in ("dpe", "dha", "hmoe", "dlu"))

@@ -115,6 +115,11 @@ class Table:
     notes: tuple[str, ...] = field(default=())
 
     @property
+    def measured(self) -> bool:
+        """Whether anything in it was measured here."""
+        return any(isinstance(c, Value) and c.measured is not None for row in self.rows for c in row.cells)
+
+    @property
     def groups(self) -> list[tuple[str, int]]:
         """Runs of equal group headings with their widths."""
         runs: list[tuple[str, int]] = []

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from reports import tables_published
 from reports.frames import Run
 from reports.metric_names import metric
 from reports.table import Cell, Column, Row, Table, Value
@@ -81,7 +82,7 @@ def by_size(run: Run) -> Table:
         ]
         cells += [_of_summary(mine, variant, dataset, k, None, size) for k in keys]
         rows.append(Row(tuple(cells), str(dataset), str(size)))
-    rows.sort(key=lambda r: (run.datasets.index(r.dataset), _size_order(r.size_bin)))
+    rows.sort(key=lambda r: (run.datasets.index(r.dataset), size_order(r.size_bin)))
     columns = [Column("variant", "Variant"), Column("dataset", "Data set"), Column("size_bin", "Object size")]
     columns += [Column("weights_status", "Weights"), Column("samples", "Samples")]
     columns += [Column(k, metric(k).title, better=metric(k).better, help=metric(k).meaning) for k in keys]
@@ -251,13 +252,17 @@ def _count(value: int) -> Value:
     return Value(float(value), digits=0)
 
 
-def _size_order(size: str) -> float:
+def size_order(size: str) -> float:
+    """Sort key of size bins such as "<1%", "1-5%" and ">20%"."""
     digits = "".join(c if c.isdigit() or c == "." else " " for c in size).split()
-    return -1.0 if size.startswith("<") else float(digits[0]) if digits else 0.0
+    if not digits:
+        return -2.0
+    return -1.0 if size.startswith("<") else float(digits[0]) + (0.5 if size.startswith(">") else 0.0)
 
 
 ALL: dict[str, Callable[[Run], Table]] = {
-    "quality": quality, "compare": compared, "sizes": by_size, "latency": latency, "flops": flops, "failures": failures,
+    "failures": failures, "quality": quality, "compare": compared, "sizes": by_size, "latency": latency, "flops": flops,
+    "main": tables_published.main, "ablation": tables_published.ablation, "baselines": tables_published.baselines,
 }  # fmt: skip
 
 

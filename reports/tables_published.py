@@ -10,7 +10,9 @@ from reports.metric_names import PUBLISHED, metric
 from reports.published import Published
 from reports.table import Cell, Column, Row, Table, Value
 
-TRIPLE = "Each cell reads published | measured here with its 95 % interval | difference (measured − published)."
+TRIPLE = (
+    "Each cell reads published | measured here with its 95 % interval | difference (measured − published)."
+)
 _MAIN_METRICS = (("HQSeg-44K", "5-mIoU"), ("HQSeg-44K", "NoC90"), ("HQSeg-44K", "NoC95"),
                  ("DAVIS", "5-mIoU"), ("DAVIS", "NoC90"), ("DAVIS", "NoC95"))  # fmt: skip
 _ABLATION_METRICS = (("HQSeg-44K", "5-mIoU"), ("HQSeg-44K", "NoC90"), ("DAVIS", "5-mIoU"), ("DAVIS", "NoC95"))
@@ -63,7 +65,10 @@ def main(run: Run) -> Table:
             rows.append(Row((*_names(run, line, variant), *_times(run, line, variant, reference, MAIN[-1]),
                              *(_quality(run, line, variant, d, m) for d, m in _MAIN_METRICS))))  # fmt: skip
     columns = [Column("method", "Method"), Column("variant", "Ours"), Column("weights_status", "Our weights")]
-    columns += [Column(k, t, "Time, × Inter2Former", "low", True) for k, t in (("20-SPC ratio", "20-SPC"), ("Online ratio", "Online"))]
+    columns += [
+        Column(k, t, "Time, × Inter2Former", "low", True)
+        for k, t in (("20-SPC ratio", "20-SPC"), ("Online ratio", "Online"))
+    ]
     columns += [_metric_column(d, m) for d, m in _MAIN_METRICS]
     caption = (
         f"{TRIPLE} Times are ratios to Inter2Former, since absolute times do not travel between machines"
@@ -82,8 +87,15 @@ def ablation(run: Run) -> Table:
                              *_times(run, line, variant, reference, None))))  # fmt: skip
     columns = [Column("method", "Row"), Column("variant", "Ours"), Column("weights_status", "Our weights")]
     columns += [_metric_column(d, m) for d, m in _ABLATION_METRICS]
-    columns += [Column(k, t, "Time, × base", "low") for k, t in (("20-SPC ratio", "20-SPC"), ("Online ratio", "Online"))]
-    claims = [f"{r.variant}: {r.value:g} %" for r in published.find(method="Inter2Former", dataset="(unspecified)") if r.unit == "%"]
+    columns += [
+        Column(k, t, "Time, × base", "low")
+        for k, t in (("20-SPC ratio", "20-SPC"), ("Online ratio", "Online"))
+    ]
+    claims = [
+        f"{r.variant}: {r.value:g} %"
+        for r in published.find(method="Inter2Former", dataset="(unspecified)")
+        if r.unit == "%"
+    ]
     notes = (*_notes(run), f"The paper's text also claims † {'; '.join(claims)}.") if claims else _notes(run)
     caption = f"{TRIPLE} Times: ratios to our base{f', {speed.describe(run)}' if reference else ''}; the paper's table has none."
     return Table("ablation", "The paper's ablation table", caption, tuple(columns), tuple(rows), notes)
@@ -100,7 +112,14 @@ def baselines(run: Run, everything: bool = False) -> Table:
             continue
         if not everything and not (row.dataset in touched and row.method in methods):
             continue
-        variant = next((v for v, s in mine.items() if s.method == row.method and _same_backbone(s.backbone, row.backbone)), None)
+        variant = next(
+            (
+                v
+                for v, s in mine.items()
+                if s.method == row.method and _same_backbone(s.backbone, row.backbone)
+            ),
+            None,
+        )
         key = PUBLISHED[row.metric]
         value = _beside(run, variant, row.dataset, key, row)
         rows.append(Row((row.method, row.backbone, row.variant or "–", row.training_data or "–", row.dataset, metric(key).title, value,
@@ -112,7 +131,9 @@ def baselines(run: Run, everything: bool = False) -> Table:
         Column("value", "Published | ours | difference", beside=True), Column("variant", "Ours"),
         Column("weights_status", "Our weights"), Column("source_kind", "Kind of source"), Column("source", "Source"),
     )  # fmt: skip
-    return Table("baselines", "Published baselines", TRIPLE, columns, tuple(rows), _notes(run) if rows else ())
+    return Table(
+        "baselines", "Published baselines", TRIPLE, columns, tuple(rows), _notes(run) if rows else ()
+    )
 
 
 def _matching(run: Run, line: Line) -> list[str]:
@@ -139,31 +160,48 @@ def _beside(run: Run, variant: str | None, dataset: str, key: str, row: Publishe
     m = metric(key)
     value = Value(digits=m.digits, published=row.value if row else None, trusted=row.trusted if row else True)
     if variant is None:
-        return replace(value, missing=f"not measured: needs {dataset}" if not systems.our_dataset(run, dataset) else "not run")
+        return replace(
+            value,
+            missing=f"not measured: needs {dataset}" if not systems.our_dataset(run, dataset) else "not run",
+        )
     needs = systems.obstacles(run, variant, dataset)
     if needs:
         return replace(value, missing="not measured: needs " + ", ".join(needs))
     ours = systems.our_dataset(run, dataset)
-    whole = run.summary[(run.summary["variant"] == variant) & (run.summary["dataset"] == ours) & (run.summary["metric"] == key)]
+    whole = run.summary[
+        (run.summary["variant"] == variant)
+        & (run.summary["dataset"] == ours)
+        & (run.summary["metric"] == key)
+    ]
     whole = whole[whole["size_bin"].isin(("", "all"))]
     if len(whole) == 0:
         return replace(value, missing="not in this protocol")
     line = whole.iloc[0]
     limits = [speed.finite(line[k]) for k in ("low", "high")]
     low, high = (x * m.scale if x is not None else None for x in limits)
-    return replace(value, measured=float(line["value"]) * m.scale, low=low, high=high, source=("summary", variant, ours, key, ""))
+    return replace(
+        value,
+        measured=float(line["value"]) * m.scale,
+        low=low,
+        high=high,
+        source=("summary", variant, ours, key, ""),
+    )
 
 
 def _published(line: Line, dataset: str, name: str) -> Published | None:
     for variant in line.published:
         found = published.find(method=line.method, variant=variant, dataset=dataset, metric=name)
-        found = [r for r in found if r.backbone == line.backbone or r.backbone.startswith(f"{line.backbone} (")]
+        found = [
+            r for r in found if r.backbone == line.backbone or r.backbone.startswith(f"{line.backbone} (")
+        ]
         if found:
             return found[0]
     return None
 
 
-def _times(run: Run, line: Line, variant: str | None, reference: str | None, unit: Line | None) -> tuple[Value, ...]:
+def _times(
+    run: Run, line: Line, variant: str | None, reference: str | None, unit: Line | None
+) -> tuple[Value, ...]:
     values = []
     for name, kind in _TIMES:
         value = Value(missing="not timed")
@@ -171,7 +209,11 @@ def _times(run: Run, line: Line, variant: str | None, reference: str | None, uni
             value = speed.ratio(run, variant, kind, reference)
         # A lite form's time is no measurement of the published system: it stands in its row without a published neighbour.
         full = variant is None or not systems.of(run, variant).small
-        mine, one = (_published(line, "(unspecified)", name), _published(unit, "(unspecified)", name)) if unit else (None, None)
+        mine, one = (
+            (_published(line, "(unspecified)", name), _published(unit, "(unspecified)", name))
+            if unit
+            else (None, None)
+        )
         if full and mine is not None and one is not None:
             value = replace(value, published=mine.value / one.value, trusted=mine.trusted and one.trusted)
         values.append(value)
@@ -180,7 +222,9 @@ def _times(run: Run, line: Line, variant: str | None, reference: str | None, uni
 
 def _reference(run: Run) -> str | None:
     """The variant that is 1 in the ratios: Inter2Former with all parts on, the base first."""
-    candidates = [v for v in [run.base, *run.variants] if v is not None and systems.of(run, v).switches == _ON]
+    candidates = [
+        v for v in [run.base, *run.variants] if v is not None and systems.of(run, v).switches == _ON
+    ]
     return next((v for v in candidates if speed.milliseconds(run, v, "later") is not None), None)
 
 

@@ -15,7 +15,9 @@
 
   const build = (host) => {
     const data = JSON.parse(document.getElementById(host.dataset.episode).textContent);
-    const unit = Math.max(data.width, data.height) / 100;
+    // Marks keep their size on the screen: `unit` is about 6 screen pixels, a little more on a large picture.
+    const screen = Math.min(host.clientWidth || 600, 704, data.width / data.height * 480);
+    const unit = (data.width / screen) * Math.min(6.5, 4 + screen / 250);
     const picture = svg("svg", { viewBox: `0 0 ${data.width} ${data.height}`, role: "img", "aria-label": data.alt });
     picture.append(svg("image", { href: data.image, width: data.width, height: data.height }));
     const layers = {};

@@ -196,14 +196,33 @@ def latency_frame(variants: Sequence[str], seed: int = 0) -> pd.DataFrame:
                     ("encode", "all", 90.0), ("first", "all", 40.0), ("later", "all", 20.0), ("online_spc", "all", 21.0),
                     ("spc20", "all", 25.5), *(("first", b, 40.0) for b in BINS), *(("later", b, 12.0 + 6 * i) for i, b in enumerate(BINS)),
                 ]:  # fmt: skip
-                    ms = base * (resolution / 512) ** 2 * (1 + 0.4 * v) / threads**0.8 * rng.uniform(0.95, 1.05)
+                    ms = (
+                        base
+                        * (resolution / 512) ** 2
+                        * (1 + 0.4 * v)
+                        / threads**0.8
+                        * rng.uniform(0.95, 1.05)
+                    )
                     ratio = 1 + 0.4 * v
                     rows.append(
                         {
-                            "variant": variant, "threads": threads, "resolution": resolution, "kind": kind, "size_bin": size,
-                            "median_ms": ms, "low_ms": ms * 0.97, "high_ms": ms * 1.04, "p90_ms": ms * 1.1, "repeats": 15,
-                            "base": variants[0], "ratio": ratio, "ratio_low": ratio * 0.98, "ratio_high": ratio * 1.02,
-                            "peak_rss_mb": 300 + 40 * v, "weights_status": VARIANTS[variant].get("status", "no weights"), "error": "",
+                            "variant": variant,
+                            "threads": threads,
+                            "resolution": resolution,
+                            "kind": kind,
+                            "size_bin": size,
+                            "median_ms": ms,
+                            "low_ms": ms * 0.97,
+                            "high_ms": ms * 1.04,
+                            "p90_ms": ms * 1.1,
+                            "repeats": 15,
+                            "base": variants[0],
+                            "ratio": ratio,
+                            "ratio_low": ratio * 0.98,
+                            "ratio_high": ratio * 1.02,
+                            "peak_rss_mb": 300 + 40 * v,
+                            "weights_status": VARIANTS[variant].get("status", "no weights"),
+                            "error": "",
                         }  # fmt: skip
                     )
     return pd.DataFrame(rows)
@@ -225,8 +244,15 @@ def flops_frame(variants: Sequence[str]) -> pd.DataFrame:
                 amount = gmacs * (1 + 0.3 * v)
                 rows.append(
                     {
-                        "variant": variant, "resolution": 1024, "part": part, "kind": kind, "size_bin": "all", "gmacs": amount,
-                        "gflops": 2.05 * amount, "mbytes": 60 * amount**0.5, "error": "",
+                        "variant": variant,
+                        "resolution": 1024,
+                        "part": part,
+                        "kind": kind,
+                        "size_bin": "all",
+                        "gmacs": amount,
+                        "gflops": 2.05 * amount,
+                        "mbytes": 60 * amount**0.5,
+                        "error": "",
                     }  # fmt: skip
                 )
     return pd.DataFrame(rows)
@@ -240,8 +266,14 @@ def parts_frame(variants: Sequence[str]) -> pd.DataFrame:
             for part, gmacs in parts.items():
                 rows.append(
                     {
-                        "variant": variant, "threads": 1, "resolution": 1024, "part": part, "kind": kind, "size_bin": "all",
-                        "median_ms": 35 * gmacs * (1 + 0.3 * v), "roofline_ms": 20 * gmacs,
+                        "variant": variant,
+                        "threads": 1,
+                        "resolution": 1024,
+                        "part": part,
+                        "kind": kind,
+                        "size_bin": "all",
+                        "median_ms": 35 * gmacs * (1 + 0.3 * v),
+                        "roofline_ms": 20 * gmacs,
                     }  # fmt: skip
                 )
     return pd.DataFrame(rows)

@@ -28,6 +28,10 @@ class UnknownOperator(ValueError):
     """An operator of the model is in none of the lists of flop_handles: it must be given a cost, not a zero."""
 
 
+class NotCountable(ValueError):
+    """A segmenter whose arithmetic cannot be seen: it computes outside torch, or hides modules."""
+
+
 @dataclass(frozen=True)
 class Count:
     """Multiply-accumulates of products, FLOPs of other arithmetic, and least bytes moved.
@@ -69,16 +73,22 @@ def count(
 
     Raises:
         UnknownOperator: naming the operators and the modules that use them.
+        NotCountable: parameters outside `module` and `parts`.
     """
     wrapper = _Call(call, module, parts or {})
     analysis = JitModelAnalysis(wrapper, (torch.zeros(()),))
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none").ancestor_mode(
-        "caller"
-    )
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     analysis._ignored_ops = set()  # fvcore's own list is replaced by ours
     analysis.set_op_handle(**_handles())
     logging.getLogger("fvcore").setLevel(logging.ERROR)
-    counts = analysis.by_module_and_operator()
+    try:
+        counts = analysis.by_module_and_operator()
+    except RuntimeError as error:
+        if "requires grad as a constant" not in str(error):
+            raise
+        raise NotCountable(
+            "a parameter lies outside segmenter.module and segmenter.parts: name its module there"
+        ) from error
     _refuse_unknown(analysis, counts)
     result = {name: _part(wrapper, part, analysis, counts) for name, part in (parts or {}).items()}
     inside: set[str] = set()

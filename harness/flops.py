@@ -6,11 +6,10 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from harness import latency_workload
-from harness.flop_trace import OTHER, TOTAL, Count, UnknownOperator, count
+from harness.flop_trace import OTHER, TOTAL, Count, NotCountable, UnknownOperator, count
 from harness.latency_replay import Replay
 from harness.latency_workload import Episode
 from harness.sample import Sample
@@ -65,10 +64,6 @@ def measure(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-class NotCountable(ValueError):
-    """A segmenter that computes outside torch."""
-
-
 def count_episode(
     segmenter: Any, replay: Replay, index: int, encode: dict[str, Count] | None = None
 ) -> list[tuple[int, dict[str, Count]]]:
@@ -76,7 +71,7 @@ def count_episode(
 
     Args:
         segmenter: with `module` or `parts`.
-        replay: the workload on this segmenter.
+        replay: the workload on this segmenter, recorded.
         index: which episode.
         encode: counts of this image's encode, if known already (variants that share an encoder).
 
@@ -94,14 +89,10 @@ def count_episode(
         embedding = segmenter.encode(episode.image)
     session = segmenter.start(embedding)
     found = [(0, encode)]
-    prediction = np.zeros(episode.mask.shape, dtype=bool)
-    for k, given in enumerate(episode.clicks):
+    for k, click in enumerate(replay.clicks[index]):
         if k:
             replay.prepare(session, episode, k)
-        click = given if replay.truth else latency_workload.next_click(prediction, episode.mask)
-        scores, counts = _counted(functools.partial(session.click, click), module, parts)
-        prediction = np.asarray(scores) > replay.threshold
-        found.append((k + 1, counts))
+        found.append((k + 1, _counted(functools.partial(session.click, click), module, parts)[1]))
     return found
 
 
@@ -116,6 +107,7 @@ def _rows(
     encodes: dict[tuple[str, int], list[dict[str, Count]]],
 ) -> list[dict[str, Any]]:  # fmt: skip
     replay = Replay(segmenter, episodes, mode)
+    replay.record()  # also fills what a model derives from its weights once and keeps
     known = encodes.setdefault((segmenter.encoder_key, common["resolution"]), [])
     by_kind: dict[tuple[str, str], list[dict[str, Count]]] = {}
     for index, episode in enumerate(episodes):

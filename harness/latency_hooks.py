@@ -6,11 +6,12 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 
 class PartClock:
-    """Adds up the time inside each part while a step runs.
+    """Adds up the time inside each part, or inside a child of it that is called from elsewhere, while a step runs.
 
     Args:
         parts: name -> module; a ModuleList or ModuleDict counts as its members.
@@ -28,36 +29,39 @@ class PartClock:
         """Start a new step."""
         self.ms: dict[str, float] = defaultdict(float)
         self.covered_ms = 0.0
-        self._depth = 0
-        self._started: list[int] = []
+        self._depth: dict[str, int] = defaultdict(int)
+        self._started: dict[str, int] = {}
 
     @contextmanager
     def listening(self) -> Iterator[PartClock]:
         """Put the hooks in place, and take them away at the end."""
         hooks = []
         for name, part in self.parts.items():
-            for module in _members(part):
-                hooks.append(module.register_forward_pre_hook(self._enter))
-                hooks.append(module.register_forward_hook(self._leave(name)))
+            members = _members(part)
+            for module in dict.fromkeys([*members, *(child for m in members for child in m.children())]):
+                hooks.append(module.register_forward_pre_hook(partial(self._enter, name)))
+                hooks.append(module.register_forward_hook(partial(self._leave, name)))
         try:
             yield self
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _enter(self, module: Any, inputs: Any) -> None:
-        self._depth += 1
-        self._started.append(time.perf_counter_ns())
+    def _enter(self, name: str, module: Any, inputs: Any) -> None:
+        for clock in (name, ""):
+            if self._depth[clock] == 0:
+                self._started[clock] = time.perf_counter_ns()
+            self._depth[clock] += 1
 
-    def _leave(self, name: str) -> Any:
-        def leave(module: Any, inputs: Any, output: Any) -> None:
-            spent = (time.perf_counter_ns() - self._started.pop()) / 1e6
-            self._depth -= 1
-            self.ms[name] += spent
-            if self._depth == 0:
-                self.covered_ms += spent
-
-        return leave
+    def _leave(self, name: str, module: Any, inputs: Any, output: Any) -> None:
+        for clock in (name, ""):
+            self._depth[clock] -= 1
+            if self._depth[clock] == 0:
+                spent = (time.perf_counter_ns() - self._started[clock]) / 1e6
+                if clock:
+                    self.ms[clock] += spent
+                else:
+                    self.covered_ms += spent
 
 
 def _members(part: Any) -> list[Any]:

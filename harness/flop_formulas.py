@@ -1,0 +1,156 @@
+"""Closed forms for the multiply-accumulates of Inter2Former's parts, in tokens, boundary tokens and box size.
+
+They are what the counter is checked against, and what answers "how would this grow" without running anything. All
+return multiply-accumulates of products (convolutions, matrix products, attention), not FLOPs; norms, activations,
+softmax and interpolation are left out, as in the count's `gmacs`. Plain forms: the sparse stem and the folded
+upsampling that run at inference compute the same values with other products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import ceil
+
+WINDOW = 16
+PATCH = 16
+
+
+def convolution(into: int, out: int, kernel: int, height: int, width: int) -> int:
+    """A kernel x kernel convolution with an output of height x width."""
+    return into * out * kernel**2 * height * width
+
+
+def attention(queries: int, keys: int, width: int) -> int:
+    """Softmax attention: scores and weighted sum, `width` channels over all heads."""
+    return 2 * queries * keys * width
+
+
+def hybrid_attention(
+    tokens: int, boundary: int, dim: int, head: int, bits: int, kind: str = "on", coarse: int | None = None
+) -> int:
+    """DHA of one block, output projection included.
+
+    Args:
+        tokens: N of the image.
+        boundary: n of them with full attention (kind ``on``).
+        dim: token width.
+        head: width of the one head.
+        bits: of a BSQ code; 2^bits keys for BSQ and VQ.
+        kind: ``on``, ``full``, ``bsq``, ``vq``.
+        coarse: tokens that attend to codes; None: those that are not on the boundary. An implementation may let all
+            attend to codes and overwrite the boundary, where that saves gathering.
+    """
+    near = {"on": boundary, "full": tokens}.get(kind, 0)
+    projections = tokens * dim * 3 * head + tokens * head * dim
+    full = attention(near, tokens, head)
+    if near == tokens:
+        return projections + full
+    quantising = tokens * head * (2**bits if kind == "vq" else bits)
+    far = tokens - near if coarse is None else coarse
+    return projections + full + quantising + attention(far, 2**bits, head)
+
+
+def mixture(tokens: int, boundary: int, dim: int, hidden: int, experts: int, kind: str = "on") -> int:
+    """HMoE of one block; `hidden` is the full width, each expert has hidden / experts.
+
+    Args:
+        kind: ``on``, ``shared`` or ``dense``.
+    """
+    if kind == "dense":
+        return 3 * tokens * dim * hidden
+    one = 3 * dim * hidden // experts
+    routed = boundary * (one + dim * (experts + 1)) if kind == "on" else 0
+    return tokens * one + routed
+
+
+def prompt_stem(height: int, width: int, widths: Sequence[int], label_dim: int) -> int:
+    """The four stride-2 convolutions over a label map or box of height x width pixels."""
+    total, into = 0, label_dim
+    for out in widths:
+        height, width = ceil(height / 2), ceil(width / 2)
+        total += convolution(into, out, 3, height, width)
+        into = out
+    return total
+
+
+def upsampling(box_tokens: int, widths: Sequence[int]) -> int:
+    """DLU's four stages on a box, convolutions after each doubling."""
+    after = (*widths[1:], 1)
+    return sum(9 * a * b * box_tokens * 4 ** (j + 1) for j, (a, b) in enumerate(zip(widths, after, strict=True)))
+
+
+def coarse_mask(tokens: int, widths: Sequence[int]) -> int:
+    """The small MLP that says where the object may be."""
+    return tokens * sum(a * b for a, b in pairwise((*widths, 1)))
+
+
+def edge_detector(height: int, width: int, widths: Sequence[int] = (256, 64, 16, 4), blocks: int = 4) -> int:
+    """CannyNet's learned convolutions: widths coarsest first, at strides 8, 4, 2, 1."""
+    fine = list(reversed(widths))
+    total = convolution(5, fine[0], 3, height, width)
+    for level, c in enumerate(fine):
+        h, w = height >> level, width >> level
+        total += blocks * 2 * convolution(c, c, 3, h, w) + convolution(c, c, 1, h, w)
+        if level + 1 < len(fine):
+            total += convolution(c, fine[level + 1], 3, h // 2, w // 2)
+    return total
+
+
+def vit_encoder(
+    height: int, width: int, dim: int = 768, layers: int = 12, out: int = 256, anchor: int = 256,
+    padded_queries: bool = False,
+) -> int:  # fmt: skip
+    """Inter2Former's encoder: windows of 16, two scales, fusion after every third block.
+
+    Args:
+        height, width: of the image, multiples of 16.
+        padded_queries: also compute the attention of padded cells, as the released CPU code does, which throws it
+        away.
+    """
+    total = 0
+    scales = [(height // PATCH, width // PATCH)]
+    if (height, width) != (anchor, anchor):
+        scales.append((anchor // PATCH, anchor // PATCH))
+    for h, w in scales:
+        n = h * w
+        total += n * 3 * PATCH**2 * dim + layers * n * 12 * dim**2
+        for layer in range(layers):
+            shift = WINDOW // 2 if layer % 2 and max(h, w) > WINDOW else 0
+            # Blocks with a shift have that many padded cells at the top and left, and fill up to whole windows.
+            cells = padded_side(h, shift) * padded_side(w, shift)
+            total += attention(cells if padded_queries else n, WINDOW**2, dim)
+            total += 0 if not shift else 3 * dim * dim  # queries, keys and values of the one padding vector
+    h, w = scales[0]
+    fused = len(scales) if len(scales) > 1 else 2
+    return total + 4 * h * w * fused * dim * out + 9 * out * h * w
+
+
+def padded_side(side: int, shift: int) -> int:
+    """A side of the token grid after padding by the shift and up to whole windows."""
+    return WINDOW * ceil((side + (WINDOW - shift if shift else 0)) / WINDOW)
+
+
+def sam_vision(
+    dim: int = 768, layers: int = 12, full: int = 4, grid: int = 64, window: int = 14, out: int = 256,
+    attention_products: bool = True,
+) -> int:  # fmt: skip
+    """SAM's image encoder: windows of 14 but for `full` blocks, decomposed relative positions, convolutional neck.
+
+    Windowed blocks project padded cells as well: 64 x 64 tokens fill 5 x 5 windows of 14 x 14.
+
+    Args:
+        attention_products: False leaves out scores, weighted sums and relative positions, as counters by module hooks
+            do, and with them the figures that many papers print.
+    """
+    n, side = grid**2, ceil(grid / window)
+    cells = (side * window) ** 2
+
+    def block(tokens: int, keys: int, length: int) -> int:
+        relative = 2 * tokens * length * dim  # q times the row and the column table, per head
+        products = attention(tokens, keys, dim) + relative if attention_products else 0
+        return 4 * tokens * dim**2 + products + 8 * n * dim**2
+
+    windowed = (layers - full) * block(cells, window**2, window)
+    neck = n * dim * out + 9 * n * out**2
+    return n * 3 * PATCH**2 * dim + windowed + full * block(n, n, grid) + neck

@@ -110,14 +110,16 @@ def run_one(root: Config, config: DictConfig) -> int:
         if world.first:
             _deliver(folder, config, console)
             text = ", ".join(f"{k.removeprefix('val_')} {v:.3f}" for k, v in found.items())
-            console.print(f"{name}: {settings.steps} steps done{': ' + text if text else ''}; {folder}", highlight=False)
+            console.print(
+                f"{name}: {settings.steps} steps done{': ' + text if text else ''}; {folder}", highlight=False
+            )
     finally:
         world.close()
     return 0
 
 
 def run_plan(config: DictConfig, arguments: list[str]) -> int:
-    """Train the runs of a plan one after the other, each in a process of its own; a failed one does not stop the rest."""
+    """Train the runs of a plan, each in a process of its own; one that fails does not stop the rest."""
     given = cli.parser("", "").parse_args([a for a in arguments if a != "--show"])
     root = Config(given.config_dir)
     plan = load_plan(root, str(config.plan))

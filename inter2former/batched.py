@@ -1,11 +1,11 @@
 """Training of a whole batch at a time: the values of `decode_for_training` in fewer and larger operations.
 
 What differs from the model as it is written:
-* The label embedding and the stem's first convolution are one convolution of one-hot labels. The crops of DPE are zeros
-  outside the box at every level, for all images at once.
+* The label embedding and the stem's first convolution are one convolution of one-hot labels. The crops of DPE are
+  zeros outside the box at every level, for all images at once.
 * Every token goes through full and quantised attention and a mask chooses; the experts see sorted tokens of all images.
-* What an edge map adds to a stage is convolved once per image, not once per click; a doubling and its convolution are one
-  convolution at the low resolution, but for the outermost pixels, which are computed as written.
+* What an edge map adds to a stage is convolved once per image, not once per click; a doubling and its convolution are
+  one convolution at the low resolution, but for the outermost pixels, which are computed as written.
 * Under autocast the convolutions run in bfloat16, the blocks in float32.
 
 Speed on two cores (EPYC, AVX512-BF16, batch of 12 at 320 px) is recorded in docs/training.md.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from torch.nn import functional as F
 
 from inter2former.attention import Attention, rotations
 from inter2former.bicubic import doubling_kernel
-from inter2former.edges import CannyNet, stack_maps
+from inter2former.edges import stack_maps
 from inter2former.label_tokens import TOKEN, TokenView
 from inter2former.model import Inter2Former, TrainingOutput
 from inter2former.prompt_embedding import PromptEmbedding
@@ -39,19 +40,19 @@ def encode(model: Inter2Former, image: Tensor) -> Encoded:
     embedding, fine = encoded if isinstance(encoded, tuple) else (encoded, ())
     edges = edge_maps(model.edge_detector, image)
     edges = [edge + fine[j] if j < len(fine) else edge for j, edge in enumerate(edges)]
-    stages = model.decode_head.upsamplers
+    stages: Any = model.decode_head.upsamplers
     terms = [stage.conv(edge) for stage, edge in zip(stages, edges, strict=True)]
     return embedding, *terms
 
 
-def edge_maps(detector: CannyNet, image: Tensor) -> list[Tensor]:
+def edge_maps(detector: Any, image: Tensor) -> list[Tensor]:
     """Return the edge maps, coarsest first, with PyTorch's group norm in place of the detector's more exact one."""
     with torch.autocast(image.device.type, enabled=False):
         stack = stack_maps(detector.canny(image.float())).contiguous(memory_format=torch.channels_last)
     features = detector.conv1(stack)
     maps: list[Tensor] = []
     for level, (blocks, lateral) in enumerate(zip(detector.block_list, detector.lateral_convs, strict=True)):
-        for block in blocks:  # type: ignore[union-attr]
+        for block in blocks:
             inner = block.conv1(_norm_silu(features, block.norm1))
             features = features + block.conv2(_norm_silu(inner, block.norm2))
         maps.insert(0, lateral(features))
@@ -60,8 +61,8 @@ def edge_maps(detector: CannyNet, image: Tensor) -> list[Tensor]:
     return maps
 
 
-def _norm_silu(x: Tensor, norm: nn.Module) -> Tensor:
-    return F.silu(F.group_norm(x, 1, norm.weight.to(x.dtype), norm.bias.to(x.dtype), 1e-5))  # type: ignore[operator,arg-type]
+def _norm_silu(x: Tensor, norm: Any) -> Tensor:
+    return F.silu(F.group_norm(x, 1, norm.weight.to(x.dtype), norm.bias.to(x.dtype), 1e-5))
 
 
 def decode(model: Inter2Former, encoded: Encoded, labels: Sequence[np.ndarray]) -> TrainingOutput:
@@ -73,8 +74,9 @@ def decode(model: Inter2Former, encoded: Encoded, labels: Sequence[np.ndarray]) 
     x = x.flatten(2).transpose(1, 2)
     boundary = torch.from_numpy(np.stack([view.boundary for view in views])).flatten(1).to(x.device)
     losses = []
+    blocks: Any = model.neck.blocks
     with torch.autocast(x.device.type, enabled=False):
-        for block in model.neck.blocks:
+        for block in blocks:
             attended, loss = attend(block.attention, block.norm1(x), (h, w), boundary)
             x = x + block.attention.o_proj(attended)
             flat = x.flatten(0, 1)
@@ -142,7 +144,7 @@ def attend(attention: Attention, z: Tensor, grid: tuple[int, int], boundary: Ten
 
 
 def softmax_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return softmax(query key' / sqrt(C)) value of (B, L, C); plain products beat the fused kernel for one narrow head."""
+    """Return softmax(query key' / sqrt(C)) value of (B, L, C): for one narrow head faster than the fused kernel."""
     scores = torch.bmm(query * (1 / math.sqrt(query.shape[-1])), key.transpose(1, 2))
     return torch.bmm(scores.softmax(-1), value)
 
@@ -154,14 +156,14 @@ def turn(x: Tensor, factors: Tensor) -> Tensor:
     return torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(-2)
 
 
-def upsample(stage: nn.Module, x: Tensor, term: Tensor) -> Tensor:
+def upsample(stage: Any, x: Tensor, term: Tensor) -> Tensor:
     """Run a stage of the head: x (B, C, h, w), term (B, C', 2h, 2w) with the convolution's bias -> as term."""
-    norm, weight = stage.norm, stage.conv.weight  # type: ignore[union-attr]
-    normed = F.group_norm(x, 1, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)  # type: ignore[union-attr,operator,arg-type]
-    out = weight.shape[0]  # type: ignore[index]
-    kernel = doubling_kernel(weight, 1).unflatten(0, (4, out)).transpose(0, 1).flatten(0, 1)  # type: ignore[arg-type]
+    norm, weight = stage.norm, stage.conv.weight
+    normed = F.group_norm(x, 1, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
+    out = weight.shape[0]
+    kernel = doubling_kernel(weight, 1).unflatten(0, (4, out)).transpose(0, 1).flatten(0, 1)
     folded = F.conv2d(F.pad(normed, (2, 2, 2, 2), mode="replicate"), kernel)
-    x = with_border(F.pixel_shuffle(folded, 2), normed, weight) + term  # type: ignore[arg-type]
+    x = with_border(F.pixel_shuffle(folded, 2), normed, weight) + term
     return x if stage.last else F.silu(x)
 
 

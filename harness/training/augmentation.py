@@ -53,7 +53,9 @@ def crop(sample: Sample, size: int, how: Augmentation, random: np.random.Generat
     scale = size / max(height, width) * float(np.exp(random.uniform(np.log(low), np.log(high))))
     angle = np.deg2rad(random.uniform(-how.rotation, how.rotation))
     mirror = -1.0 if random.random() < how.flip else 1.0
-    rotation = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([mirror, 1])
+    rotation = (
+        scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([mirror, 1])
+    )
     centre = _centre(sample.mask, size / scale, random)
     matrix = np.column_stack([rotation, size / 2 - rotation @ centre])
     shrinking = scale < 0.8
@@ -70,7 +72,7 @@ def crop(sample: Sample, size: int, how: Augmentation, random: np.random.Generat
 
 
 def _centre(mask: np.ndarray, view: float, random: np.random.Generator) -> np.ndarray:
-    """Centre (x, y) of the view in the photograph: random where the view is smaller, near an object pixel if possible."""
+    """Centre (x, y) of the view in the photograph: random, but with a good part of the object in view."""
     height, width = mask.shape
     centre = np.array([_place(width, view, random), _place(height, view, random)])
     left, top, w, h = cv2.boundingRect((mask == 1).view(np.uint8))

@@ -1,7 +1,8 @@
 """Batches as a function of the step: nothing to remember, so that a resumed run sees what it would have seen.
 
-Batch number `step` is drawn from a generator seeded by (seed, step, rank, place in the batch). The order of the photographs is
-a fresh permutation per epoch. The next batches are made by threads while the model trains; OpenCV releases the lock.
+The sample at a place of batch `step` is drawn from a generator seeded by (seed, step, place). The order of the
+photographs is a fresh permutation per epoch. The next batches are made by threads while the model trains; OpenCV
+releases the lock.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Batches:
         self.material, self.how, self.seed = material, how, seed
         self.batch, self.sizes = batch, tuple(sizes)
         self.rank, self.world = rank, world
+        self._epoch: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def size(self, step: int) -> tuple[int, int]:
         """(samples, side) of a step; the same for all processes."""
@@ -97,9 +99,8 @@ class Batches:
     def _index(self, position: int) -> int:
         count = len(self.material.photographs)
         epoch, place = divmod(position, count)
-        if getattr(self, "_epoch", None) is None or self._epoch[0] != epoch:
-            self._epoch = (epoch, np.random.default_rng((self.seed, epoch, 0)).permutation(count))
-        found = self._epoch
-        if found[0] != epoch:  # another thread has moved on to the next epoch
-            return int(np.random.default_rng((self.seed, epoch, 0)).permutation(count)[place])
+        found = self._epoch  # kept in a local name: another thread may move on to the next epoch meanwhile
+        if found[0] != epoch:
+            found = (epoch, np.random.default_rng((self.seed, epoch, 0)).permutation(count))
+            self._epoch = found
         return int(found[1][place])

@@ -36,8 +36,8 @@ def save_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         if full or (isinstance(error, RuntimeError) and "unexpected pos" in str(error)) or free < 2**20:
             raise UserError(
-                f"no space to write {path} ({free / 2**20:.0f} MiB free). The checkpoint before this one is still there: "
-                "free some space and repeat the command to go on from it."
+                f"no space to write {path} ({free / 2**20:.0f} MiB free). The checkpoint before this one is still "
+                "there: free some space and repeat the command to go on from it."
             ) from error
         raise
     finally:
@@ -61,10 +61,14 @@ def load_checkpoint(folder: Path, identity: Mapping[str, Any], device: torch.dev
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
-        raise UserError(f"{path} cannot be read ({type(error).__name__}). Remove it to start this run afresh.") from error
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}). Remove it to start this run afresh."
+        ) from error
     different = sorted(k for k in {*identity, *state["identity"]} if identity.get(k) != state["identity"].get(k))
     if different:
-        shown = ", ".join(f"{k}: {_short(state['identity'].get(k))} -> {_short(identity.get(k))}" for k in different[:4])
+        shown = ", ".join(
+            f"{k}: {_short(state['identity'].get(k))} -> {_short(identity.get(k))}" for k in different[:4]
+        )
         raise UserError(
             f"{folder} holds a run with other settings ({shown}). Give another folder (out=DIR), or remove {path}."
         )

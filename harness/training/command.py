@@ -114,7 +114,8 @@ def train(run: Run, data: Data, root: Config, config: DictConfig, world: World, 
     validate = _validation(root, config, segmenter, settings) if world.first else None
     if world.first:
         write_record(run, data, trainer, "running")
-    with Bar(f"training {run.name}", settings.steps, console) as bar, terminate_like_interrupt():
+    quiet = Console(stderr=True, quiet=not world.first)
+    with Bar(f"training {run.name}", settings.steps, quiet) as bar, terminate_like_interrupt():
         bar.advance(items=trainer.step)
         smooth = Smooth()
         trainer.run(lambda result: bar.advance(smooth.note(result)), validate)

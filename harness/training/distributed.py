@@ -1,7 +1,7 @@
 """Several processes, as `torchrun` starts them: each takes its own samples, gradients are averaged.
 
-Gradients are averaged by hand after the last click of a step, since a step has several backward passes and a variant may leave
-some parameters (experts) without a gradient.
+Gradients are averaged by hand after the last click of a step, since a step has several backward passes and a variant
+may leave some parameters (experts) without a gradient.
 """
 
 from __future__ import annotations

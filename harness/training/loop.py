@@ -2,8 +2,8 @@
 
     images -> encode -> leaf copies -> [click, decode, loss, backward] x rounds -> backward through the encoder -> AdamW
 
-The gradient with respect to the encoding is collected over the rounds, so that the encoder's backward pass, like its forward
-pass, runs once per step, and memory does not grow with the rounds.
+The gradient with respect to the encoding is collected over the rounds, so that the encoder's backward pass, like its
+forward pass, runs once per step, and memory does not grow with the rounds.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(self.groups, lr=settings.learning_rate, betas=(0.9, 0.98))
         world.copy_from_first(trainee.module)
         self.average = Average(trainee.module, settings.ema)
-        self.history = History(folder)
+        self.history = History(folder if world.first else None)
         self.step = 0
         self.seconds = 0.0
         self.bad_steps = 0
@@ -117,7 +117,9 @@ class Trainer:
             },
         )
 
-    def run(self, on_step: Callable[[StepResult], None], validate: Callable[[], dict[str, float]] | None = None) -> None:
+    def run(
+        self, on_step: Callable[[StepResult], None], validate: Callable[[], dict[str, float]] | None = None
+    ) -> None:
         """Train to the last step; saves and validates as it goes, and saves when interrupted."""
         settings = self.settings
         try:
@@ -165,8 +167,8 @@ class Trainer:
         self.history.add(self.step + 1, skipped=1.0)
         if self.bad_steps >= MOST_BAD_STEPS:
             raise UserError(
-                f"the loss was not finite for {MOST_BAD_STEPS} steps in a row (step {self.step + 1}). The checkpoint before is "
-                f"still in {self.folder}. Start again with a lower rate, for example training.learning_rate="
+                f"the loss was not finite for {MOST_BAD_STEPS} steps in a row (step {self.step + 1}). The checkpoint "
+                f"before is still in {self.folder}. Start again with a lower rate, for example training.learning_rate="
                 f"{self.settings.learning_rate / 3:.1g}, in another folder (out=DIR)."
             )
 
@@ -218,7 +220,9 @@ class Trainer:
                 result.last_iou = _mean_iou(predictions, batch.masks)
                 if number == 0:
                     result.first_iou = result.last_iou
-        pairs = [(e, leaf.grad) for e, leaf in zip(encoded, leaves, strict=True) if e.requires_grad and leaf.grad is not None]
+        pairs = [
+            (e, leaf.grad) for e, leaf in zip(encoded, leaves, strict=True) if e.requires_grad and leaf.grad is not None
+        ]
         if pairs:
             torch.autograd.backward([e for e, _ in pairs], [g for _, g in pairs])
         result.terms = {name: float(value) for name, value in totals.items()}

@@ -70,7 +70,9 @@ class Settings:
             raise UserError(f"unknown training precision {self.precision!r}. {near_miss(self.precision, PRECISIONS)}")
         for side in self.sizes:
             if side < 64 or side % 16:
-                raise UserError(f"training sizes={list(self.sizes)}: each must be a multiple of 16 and at least 64 pixels.")
+                raise UserError(
+                    f"training sizes={list(self.sizes)}: each must be a multiple of 16 and at least 64 pixels."
+                )
         if not self.sizes:
             raise UserError("training sizes=[]: give at least one side, for example sizes=[320].")
         if not 0 <= self.ema < 1 or not 0 <= self.more < 1:
@@ -103,7 +105,9 @@ def _make(kind: Any, values: Mapping[str, Any], what: str) -> Any:
 def _convert(kind: Any, value: Any, what: str) -> Any:
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, Mapping):
-            raise UserError(f"{what}={value!r}: must be a group of settings, for example {what.split()[-1]}.scale=[1,2].")
+            raise UserError(
+                f"{what}={value!r}: must be a group of settings, for example {what.split()[-1]}.scale=[1,2]."
+            )
         return _make(kind, value, what)
     origin = typing.get_origin(kind)
     if origin in (types.UnionType, typing.Union):

@@ -88,7 +88,9 @@ class Inter2FormerTrainee:
     def prompts(self, batch: int, height: int, width: int) -> LabelMaps:
         return LabelMaps(batch, height, width, self.module.config.click_radius)
 
-    def decode(self, encoded: tuple[Tensor, ...], prompts: LabelMaps, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def decode(
+        self, encoded: tuple[Tensor, ...], prompts: LabelMaps, target: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         from inter2former import batched
 
         with self._autocast(target.device):

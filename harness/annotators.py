@@ -153,7 +153,8 @@ def is_deeper(a: Depth, b: Depth) -> bool:
 def deeper_than(error: Depth, k: float) -> np.ndarray:
     """Places (n, 2) whose distance exceeds its maximum / (k + 1.19e-7), as in the released code; k < 0: all
     places."""
-    found = error.deepest((1 - 1e-6) / k if k > 0 else 0.0)
+    # For k = 1 the margin only admits the maximum itself.
+    found = error.deepest(1.0 if k == 1 else (1 - 1e-6) / k if k > 0 else 0.0)
     bound = found.maximum / (k + 1.1920929e-07)
     return found.at[np.sqrt(found.squared) > max(bound, 0.0)]
 

@@ -7,9 +7,9 @@ The same pixels and distances are found with less work, in two steps:
 1. Only the bounding box counts. Outside it everything is zero, and of all zero pixels outside the box the
 nearest to a
    pixel inside lies on the ring around the box (its projection).
-2. In a large box a cheap chamfer transform bounds every distance from both sides, so that few pixels can be
-the deepest.
-   Around those the exact transform is taken, on windows that reach further than any of their distances can.
+2. In a large box a cheap chamfer transform bounds every distance from both sides, so that few pixels can be the deepest.
+   Their exact distances come from the outline's pixels directly if these are few, else from the exact transform on
+   windows that reach further than any of the distances can.
 
 Distances are roots of whole numbers. OpenCV 5's precise transform gives some of them one unit in the last place too
 high or low, depending on the column, which would break ties at random; squares are therefore compared as whole numbers
@@ -32,6 +32,8 @@ import numpy as np
 _CHAMFER_LOW, _CHAMFER_HIGH = 0.981, 1.0206
 _SMALL_AREA = 128 * 128  # below it one exact transform costs less than choosing where to take it
 _TILE = 64  # candidates of one tile share a window
+_DIRECT_PAIRS = 1_000_000  # pixels times outline pixels up to which direct distances cost less
+_SMALLEST = 0.5  # every pixel of an error has at least the distance 1
 _WORTHWHILE = 0.5  # windows of more than this share of the box: transform the box
 
 
@@ -82,10 +84,17 @@ class Depth:
     @cached_property
     def maximum(self) -> float:
         """The largest distance, exact."""
-        return self.deepest().maximum
+        return self._first.maximum
+
+    @cached_property
+    def _first(self) -> Places:
+        return self._places(1.0)
 
     def deepest(self, share: float = 1.0) -> Places:
         """All pixels at least `share` (0..1) of the largest distance deep, excluded ones left out."""
+        return self._first if share == 1.0 else self._places(share)
+
+    def _places(self, share: float) -> Places:
         flat, squared = self._candidates(share)
         largest = int(squared.max(initial=0))
         kept = (squared >= share**2 * largest) & (squared > 0)
@@ -98,20 +107,50 @@ class Depth:
             # The margin only has to be above OpenCV's rounding; what is too much is dropped by `deepest`.
             flat = np.flatnonzero(self._exact > max(0.0, share * self.bounds[0] - 1e-3))
             return flat, _whole(self._exact.ravel()[flat])
-        enough = share * self.bounds[0] * _CHAMFER_LOW
-        flat = np.flatnonzero((self._chamfer >= enough) & (self._chamfer > 0))
+        least = share * max(self.bounds[0], self._deep_enough)
+        flat = np.flatnonzero(self._chamfer >= max(least * _CHAMFER_LOW, _SMALLEST))
+        if flat.size * len(self._outline) <= _DIRECT_PAIRS:
+            return flat, self._to_outline(flat)
+        found = self._in_windows(flat)
+        return flat, _whole(self._exact.ravel()[flat]) if found is None else found
+
+    def _in_windows(self, flat: np.ndarray) -> np.ndarray | None:
+        """Squared distances by exact transforms around these pixels; None: too large a share of the box."""
         if flat.size == 0:
-            return flat, np.empty(0, np.int64)
+            return np.empty(0, np.int64)
         y, x = np.divmod(flat, self._error.shape[1])
         groups = _tiles(y, x)
         windows = [self._window(y[group], x[group]) for group in groups]
         if sum(_area(window) for window in windows) > _WORTHWHILE * self._error.size:
-            return flat, _whole(self._exact.ravel()[flat])
+            return None
         distance = np.empty(len(flat), np.float32)
         for group, (rows, columns) in zip(groups, windows, strict=True):
             window = _transform(self._error[rows, columns], cv2.DIST_MASK_PRECISE)
             distance[group] = window[y[group] - rows.start, x[group] - columns.start]
-        return flat, _whole(distance)
+        return _whole(distance)
+
+    @cached_property
+    def _deep_enough(self) -> float:
+        """Exact distance of the pixel that looks deepest: the largest one is no smaller."""
+        best = int(self._chamfer.argmax())
+        if self._chamfer.flat[best] == 0:
+            return 0.0
+        return math.sqrt(self._to_outline(np.array([best]))[0])
+
+    @cached_property
+    def _outline(self) -> np.ndarray:
+        """Indices of the zeros beside the error; the nearest zero of any error pixel is one of them."""
+        cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+        return np.flatnonzero(cv2.dilate(self._error, cross) > self._error)
+
+    def _to_outline(self, flat: np.ndarray) -> np.ndarray:
+        """Squared distances of pixels to the nearest zero, by comparing each with the whole outline."""
+        width = self._error.shape[1]
+        y, x = np.divmod(flat, width)
+        outline_y, outline_x = np.divmod(self._outline, width)
+        return np.array(
+            [np.min((outline_y - a) ** 2 + (outline_x - b) ** 2) for a, b in zip(y, x, strict=True)], np.int64
+        )
 
     def _window(self, y: np.ndarray, x: np.ndarray) -> tuple[slice, slice]:
         """Rows and columns of the box that hold the nearest zero of each of these pixels."""

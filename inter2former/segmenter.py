@@ -217,3 +217,12 @@ class Session:
         add_prediction(self.label, (logits[0, 0] > 0).numpy())
         self.trace = trace or {}
         return frame.restore(logits)[0, 0].numpy()
+
+    def replace_prediction(self, mask: np.ndarray) -> None:
+        """Put a mask (H, W) bool in place of the last answer, as if it had stood: clicked pixels keep their label.
+
+        For replaying recorded or simulated episodes, whose masks are not this model's own.
+        """
+        placed = self._embedding.frame.place(torch.from_numpy(np.ascontiguousarray(mask))[None, None].float())
+        for _ in range(2):  # a flipped prediction passes through "unknown" and settles at the next step
+            add_prediction(self.label, (placed[0, 0] > 0.5).numpy())

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from harness.datasets.problems import MissingFile
 from harness.errors import SampleError, UserError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif")
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def read_split(path: Path) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def select(entries: Sequence[Entry], limit: int | None, shard: tuple[int, int] | None) -> list[Entry]:
+def select(entries: Sequence[Item], limit: int | None, shard: tuple[int, int] | None) -> list[Item]:
     """Apply limit, then shard, to entries sorted by name.
 
     `limit` takes the middle of each of so many equal stretches, so that a small subset spreads over sequences

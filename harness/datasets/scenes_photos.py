@@ -50,7 +50,7 @@ def photograph(name: str, root: str | None = None) -> np.ndarray:
     Raises:
         UserError: the file is absent or unreadable.
     """
-    path = Path(root) / name if root is not None else _inside_wheel(name)
+    path = Path(root) / name if root is not None else inside_wheel(name)
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if pixels is None:
         fix = "reinstall it with the project's constraints.txt" if root is None else "remove it or replace it"
@@ -83,21 +83,27 @@ def crop(pixels: np.ndarray, height: int, width: int, zoom: float, rng: np.rando
     The photograph is continued by reflection where it ends; a `zoom` of 0 makes it just cover the piece.
     """
     rows, columns = pixels.shape[:2]
-    zoom = zoom or max(height / rows, width / columns)
-    # One affine map, so that nothing larger than the result is ever made.
+    zoom = zoom or 1.0001 * max(height / rows, width / columns)  # a hair more: no rounding to the outside
     spare_y, spare_x = rows - height / zoom, columns - width / zoom
-    top = rng.uniform(0, spare_y) if spare_y > 0 else rng.uniform(0, rows)
-    left = rng.uniform(0, spare_x) if spare_x > 0 else rng.uniform(0, columns)
-    mirrored = bool(rng.integers(2))
-    step = -1 / zoom if mirrored else 1 / zoom
-    start = left + width / zoom if mirrored else left
-    matrix = np.array([[step, 0, start], [0, 1 / zoom, top]])
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    piece = cv2.warpAffine(pixels, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-    return piece.astype(np.float32)
+    top = rng.uniform(0, spare_y) if spare_y >= 0 else rng.uniform(0, rows)
+    left = rng.uniform(0, spare_x) if spare_x >= 0 else rng.uniform(0, columns)
+    columns_at = _reflected(left + np.arange(width) / zoom, columns)
+    rows_at = _reflected(top + np.arange(height) / zoom, rows)
+    if rng.integers(2):
+        columns_at = columns_at[::-1]
+    map_x = np.broadcast_to(columns_at, (height, width)).astype(np.float32)
+    map_y = np.broadcast_to(rows_at[:, None], (height, width)).astype(np.float32)
+    return cv2.remap(pixels, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
 
 
-def _inside_wheel(name: str) -> Path:
+def _reflected(at: np.ndarray, size: int) -> np.ndarray:
+    """Coordinates folded back into 0..size-1. OpenCV's own reflection smears the last pixel far outside the picture."""
+    last = size - 1
+    return last - np.abs(last - at % (2 * last))
+
+
+def inside_wheel(name: str) -> Path:
+    """Path of a photograph in the installed package that carries it."""
     if name in _SKIMAGE:
         import skimage
 

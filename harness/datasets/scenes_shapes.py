@@ -72,9 +72,7 @@ def _share(mask: np.ndarray) -> float:
     return float((mask > 127).mean())
 
 
-def _draw(
-    strokes: Strokes, spread: np.ndarray, center: np.ndarray, height: int, width: int, fine: float
-) -> np.ndarray:
+def _draw(strokes: Strokes, spread: np.ndarray, center: np.ndarray, height: int, width: int, fine: float) -> np.ndarray:
     canvas = np.zeros((max(1, round(height * fine)), max(1, round(width * fine))), dtype=np.uint8)
     extent = float(np.sqrt(abs(np.linalg.det(spread))))
     unit = max(height, width) / 1000 if strokes.fixed_width else extent
@@ -172,9 +170,7 @@ def _pierced(rng: np.random.Generator) -> Strokes:
 
 def _ring(rng: np.random.Generator) -> Strokes:
     outline = _wavy(rng, 0.45)
-    return Strokes(
-        outlines=(outline,), holes=(outline * rng.uniform(0.55, 0.8) + rng.uniform(-0.06, 0.06, 2),)
-    )
+    return Strokes(outlines=(outline,), holes=(outline * rng.uniform(0.55, 0.8) + rng.uniform(-0.06, 0.06, 2),))
 
 
 def _letters(rng: np.random.Generator) -> Strokes:
@@ -235,9 +231,7 @@ def _flock(rng: np.random.Generator) -> Strokes:
     pieces = []
     for start in _angles(int(rng.integers(3, 7))):
         away = rng.uniform(0.45, 0.85)
-        pieces.append(
-            _wavy(rng, 0.8) * rng.uniform(0.18, 0.42) + away * np.array([np.cos(start), np.sin(start)])
-        )
+        pieces.append(_wavy(rng, 0.8) * rng.uniform(0.18, 0.42) + away * np.array([np.cos(start), np.sin(start)]))
     return Strokes(outlines=tuple(pieces))
 
 

@@ -21,7 +21,7 @@ Makes tables, plots and one self-contained page of a finished (or unfinished) sw
   python -m reports mlflow.experiment=NAME [mlflow.runs=[ID,NAME]] [mlflow.uri=URI]
                                                          the same from a tracking server; several runs: compared too
 tables: failures, quality, compare, sizes, latency, flops, main, ablation, baselines
-settings: run, out, table, format, episodes (seconds for replaying, default 15), mlflow.experiment, mlflow.runs, mlflow.uri
+settings: run, out, table, format, episodes (seconds for replaying, default 15), mlflow.experiment, .runs, .uri
 """
 KEYS = ("run", "out", "table", "format", "episodes", "mlflow.experiment", "mlflow.runs", "mlflow.uri")
 
@@ -57,9 +57,7 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals:
-            raise UserError(
-                f"cannot read {argument!r}: arguments look like key=value, for example run=runs/dha."
-            )
+            raise UserError(f"cannot read {argument!r}: arguments look like key=value, for example run=runs/dha.")
         if key not in KEYS:
             raise UserError(f"unknown setting {key!r}. {near_miss(key, KEYS)}")
         given[key] = value
@@ -117,8 +115,7 @@ def _from_mlflow(given: dict[str, str]) -> int:
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:
         found = mlflow_source.fetch(experiment, wanted, given.get("mlflow.uri"), Path(folder))
         runs = [
-            replace(read(path), source=f"mlflow.experiment={experiment} mlflow.runs={run_id}")
-            for run_id, path in found
+            replace(read(path), source=f"mlflow.experiment={experiment} mlflow.runs={run_id}") for run_id, path in found
         ]
         for one in runs:
             print(write(one, out if len(runs) == 1 else out / one.path.name, _seconds(given)))

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.frames import Run
 from reports.metric_names import metric
+from reports.runs import Run
 from reports.table import Cell, Column, Row, Table, Value
 
 METRICS = ("noc85", "noc90", "noc95", "nof90", "miou1", "miou5", "biou5", "iou_drop", "auc")
@@ -54,9 +54,7 @@ def changes(a: Run, b: Run, keys: Sequence[str] = METRICS) -> list[Change]:
                 continue
             refusal = incomparable(a, b, dataset)
             for key in (k for k in keys if k in ours and k in theirs):
-                found.append(
-                    _change(variant, dataset, key, ours[key].dropna(), theirs[key].dropna(), refusal)
-                )
+                found.append(_change(variant, dataset, key, ours[key].dropna(), theirs[key].dropna(), refusal))
     return found
 
 
@@ -72,11 +70,7 @@ def incomparable(a: Run, b: Run, dataset: str) -> str:
 
 def _protocol(run: Run, dataset: str) -> str:
     record = run.config.get("protocol")
-    return (
-        json.dumps(record, sort_keys=True, default=str)
-        if isinstance(record, Mapping)
-        else run.protocol(dataset)
-    )
+    return json.dumps(record, sort_keys=True, default=str) if isinstance(record, Mapping) else run.protocol(dataset)
 
 
 def per_sample(run: Run, variant: str, dataset: str) -> pd.DataFrame | None:
@@ -90,9 +84,7 @@ def per_sample(run: Run, variant: str, dataset: str) -> pd.DataFrame | None:
     return metrics.per_sample(rows, record if isinstance(record, Mapping) else {})
 
 
-def _change(
-    variant: str, dataset: str, key: str, before: pd.Series, after: pd.Series, refusal: str
-) -> Change:
+def _change(variant: str, dataset: str, key: str, before: pd.Series, after: pd.Series, refusal: str) -> Change:
     from harness import metrics
 
     scale = len(after) if "nof" in key else 1
@@ -145,9 +137,7 @@ def reading(low: float, high: float, better: str) -> str:
 def slower(a: Run, b: Run) -> list[tuple[str, Row]]:
     """Latency of the same condition in both runs, where both ran on the same machine: (verdict, row)."""
     keys = ["variant", "threads", "resolution", "kind", "size_bin"]
-    one, two = (
-        r.latency[r.latency["median_ms"].notna()].drop_duplicates(keys).set_index(keys) for r in (a, b)
-    )
+    one, two = (r.latency[r.latency["median_ms"].notna()].drop_duplicates(keys).set_index(keys) for r in (a, b))
     found = []
     for key in one.index.intersection(two.index):
         old, new = one.loc[key], two.loc[key]
@@ -156,9 +146,7 @@ def slower(a: Run, b: Run) -> list[tuple[str, Row]]:
             verdict = "worse"
         elif _limit(new["high_ms"]) < _limit(old["low_ms"]):
             verdict = "better"
-        values = [
-            Value(float(r["median_ms"]), *_pair(r["low_ms"], r["high_ms"]), digits=1) for r in (old, new)
-        ]
+        values = [Value(float(r["median_ms"]), *_pair(r["low_ms"], r["high_ms"]), digits=1) for r in (old, new)]
         ratio = Value(float(new["median_ms"]) / float(old["median_ms"]), digits=2)
         found.append((verdict, Row((*map(str, key), *values, ratio, verdict), "", str(key[-1]))))
     return found
@@ -207,9 +195,7 @@ def _settings(run: Run) -> dict[str, str]:
     resolved = run.config.get("resolved")
     if isinstance(resolved, Mapping):
         kept["resolved"] = {
-            k: v
-            for k, v in resolved.items()
-            if k not in _QUIET and k not in ("ablation", "variant", "protocol")
+            k: v for k, v in resolved.items() if k not in _QUIET and k not in ("ablation", "variant", "protocol")
         }
     return _flat(kept)
 
@@ -227,9 +213,7 @@ def _data(run: Run) -> dict[str, str]:
 
 def _weights(run: Run) -> dict[str, str]:
     rows = run.clicks.drop_duplicates("variant").set_index("variant")
-    return {
-        str(v): f"{rows.loc[v, 'weights_status']} {rows.loc[v, 'weights_digest']}".strip() for v in rows.index
-    }
+    return {str(v): f"{rows.loc[v, 'weights_status']} {rows.loc[v, 'weights_digest']}".strip() for v in rows.index}
 
 
 def _machine(run: Run) -> dict[str, str]:
@@ -254,21 +238,39 @@ def change_rows(found: Sequence[Change]) -> tuple[Row, ...]:
         low, high = (None, None) if math.isnan(c.low) else (c.low * m.scale, c.high * m.scale)
         refused = c.verdict.startswith("not compared")
         cells: tuple[Cell, ...] = (
-            c.variant, c.dataset, m.title, Value(c.before * m.scale, digits=m.digits), Value(c.after * m.scale, digits=m.digits),
+            c.variant,
+            c.dataset,
+            m.title,
+            Value(c.before * m.scale, digits=m.digits),
+            Value(c.after * m.scale, digits=m.digits),
             Value(missing="–") if refused else Value(difference, low, high, digits=max(1, m.digits), signed=True),
-            Value(None if math.isnan(c.p_value) else c.p_value, digits=4), c.verdict, c.how,
-        )  # fmt: skip
+            Value(None if math.isnan(c.p_value) else c.p_value, digits=4),
+            c.verdict,
+            c.how,
+        )
         rows.append(Row(cells, c.dataset))
     return tuple(rows)
 
 
 CHANGE_COLUMNS = (
-    Column("variant", "Variant"), Column("dataset", "Data set"), Column("metric", "Metric"), Column("before", "Before"),
-    Column("after", "After"), Column("difference", "After − before"), Column("p_value", "p"), Column("verdict", "Reading"),
-    Column("how", "How compared"),
-)  # fmt: skip
-LATENCY_COLUMNS = (
-    Column("variant", "Variant"), Column("threads", "Threads"), Column("resolution", "Resolution"), Column("kind", "What"),
-    Column("size_bin", "Object size"), Column("before", "Before ms"), Column("after", "After ms"), Column("ratio", "After / before"),
+    Column("variant", "Variant"),
+    Column("dataset", "Data set"),
+    Column("metric", "Metric"),
+    Column("before", "Before"),
+    Column("after", "After"),
+    Column("difference", "After − before"),
+    Column("p_value", "p"),
     Column("verdict", "Reading"),
-)  # fmt: skip
+    Column("how", "How compared"),
+)
+LATENCY_COLUMNS = (
+    Column("variant", "Variant"),
+    Column("threads", "Threads"),
+    Column("resolution", "Resolution"),
+    Column("kind", "What"),
+    Column("size_bin", "Object size"),
+    Column("before", "Before ms"),
+    Column("after", "After ms"),
+    Column("ratio", "After / before"),
+    Column("verdict", "Reading"),
+)

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import UserError
-from reports import gallery, page, pictures, plots, plots_cost, table, tables
-from reports.frames import Run, read
+from reports import gallery, latex, page, pictures, plots, plots_cost, plots_parts, table, tables
+from reports.frames import read
+from reports.runs import Run
 from reports.style import Plot
+from reports.words import slug
 
-FORMATS = {"md": table.to_markdown, "csv": table.to_csv, "tex": table.to_latex}
+FORMATS = {"md": table.to_markdown, "csv": table.to_csv, "tex": latex.to_latex}
 
 
 def build(run: str | Path, out: str | Path | None = None, episodes_s: float = 15.0) -> Path:
@@ -25,9 +27,7 @@ def build(run: str | Path, out: str | Path | None = None, episodes_s: float = 15
         UserError: no sweep there, or the report's folder cannot be written.
     """
     source = read(run)
-    return write(
-        source, Path(out).expanduser().absolute() if out is not None else source.path / "report", episodes_s
-    )
+    return write(source, Path(out).expanduser().absolute() if out is not None else source.path / "report", episodes_s)
 
 
 def write(source: Run, folder: Path, episodes_s: float) -> Path:
@@ -58,7 +58,7 @@ def _strips(number: int, story: gallery.Story) -> list[Plot]:
     return [
         pictures.strip(
             episode,
-            f"{plots.slug(episode.dataset)}_{number}_{plots.slug(episode.variant)}",
+            f"{slug(episode.dataset)}_{number}_{slug(episode.variant)}",
             f"{heading}: {episode.variant}" if several else heading,
         )
         for episode in story.episodes
@@ -77,12 +77,10 @@ def all_plots(run: Run) -> list[Plot]:
         if run.samples(dataset):
             drawn += [plots.iou_curves(run, dataset), plots.noc_against_time(run, dataset)]
             drawn += [plots.differences(run, dataset), plots.noc_histograms(run, dataset)]
-    drawn += [plots_cost.stacked(run), plots_cost.roofline(run), plots_cost.latency_by_size(run)]
+    drawn += [plots_parts.stacked(run), plots_parts.roofline(run), plots_cost.latency_by_size(run)]
     drawn += [plots_cost.latency_over(run, "threads"), plots_cost.latency_over(run, "resolution")]
     for dataset in run.datasets:
-        drawn += [
-            plots_cost.time_against(run, dataset, share) for share in ("object_share", "boundary_share")
-        ]
+        drawn += [plots_cost.time_against(run, dataset, share) for share in ("object_share", "boundary_share")]
     return [p for p in drawn if p is not None]
 
 
@@ -92,4 +90,4 @@ def write_tables(made: Sequence[table.Table], folder: Path) -> None:
         for ending, writer in FORMATS.items():
             (folder / f"{one.name}.{ending}").write_text(writer(one), encoding="utf-8")
     (folder / "tables.md").write_text("\n".join(map(table.to_markdown, made)), encoding="utf-8")
-    (folder / "tables.tex").write_text(table.document(made), encoding="utf-8")
+    (folder / "tables.tex").write_text(latex.document(made), encoding="utf-8")

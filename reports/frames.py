@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +12,82 @@ import pandas as pd
 import yaml
 
 from harness.errors import UserError
+from reports.runs import Run
 
 NEWEST_SCHEMA = 1
 
 # column -> what stands there in a folder written before the column existed; the first five cannot be made up
 CLICKS: dict[str, Any] = {
-    "variant": None, "dataset": None, "sample": None, "click": None, "iou": None,
-    "y": -1, "x": -1, "positive": False, "biou": np.nan, "encode_ms": np.nan, "online_ms": np.nan,
-    "simulate_ms": np.nan, "object_share": np.nan, "size_bin": "", "height": 0, "width": 0, "error": "",
-    "protocol": "not recorded", "weights_status": "not recorded", "dataset_note": "", "cell": "",
-    "weights_digest": "", "parameters": 0,
-}  # fmt: skip
+    "variant": None,
+    "dataset": None,
+    "sample": None,
+    "click": None,
+    "iou": None,
+    "y": -1,
+    "x": -1,
+    "positive": False,
+    "biou": np.nan,
+    "encode_ms": np.nan,
+    "online_ms": np.nan,
+    "simulate_ms": np.nan,
+    "object_share": np.nan,
+    "size_bin": "",
+    "height": 0,
+    "width": 0,
+    "error": "",
+    "protocol": "not recorded",
+    "weights_status": "not recorded",
+    "dataset_note": "",
+    "cell": "",
+    "weights_digest": "",
+    "parameters": 0,
+}
 SUMMARY: dict[str, Any] = {
-    "variant": None, "dataset": None, "metric": None, "value": None, "low": np.nan, "high": np.nan, "samples": 0,
-    "protocol": "not recorded", "size_bin": "",
-}  # fmt: skip
+    "variant": None,
+    "dataset": None,
+    "metric": None,
+    "value": None,
+    "low": np.nan,
+    "high": np.nan,
+    "samples": 0,
+    "protocol": "not recorded",
+    "size_bin": "",
+}
 COMPARE: dict[str, Any] = {
-    "variant": None, "base": None, "dataset": None, "metric": None, "difference": None, "low": np.nan, "high": np.nan,
-    "p_value": np.nan, "samples": 0, "size_bin": "",
-}  # fmt: skip
+    "variant": None,
+    "base": None,
+    "dataset": None,
+    "metric": None,
+    "difference": None,
+    "low": np.nan,
+    "high": np.nan,
+    "p_value": np.nan,
+    "samples": 0,
+    "size_bin": "",
+}
 LATENCY: dict[str, Any] = {
-    "variant": None, "threads": None, "resolution": 0, "kind": None, "size_bin": "", "median_ms": None,
-    "low_ms": np.nan, "high_ms": np.nan, "p90_ms": np.nan, "repeats": 0, "peak_rss_mb": np.nan,
-}  # fmt: skip
+    "variant": None,
+    "threads": None,
+    "resolution": 0,
+    "kind": None,
+    "size_bin": "",
+    "median_ms": None,
+    "low_ms": np.nan,
+    "high_ms": np.nan,
+    "p90_ms": np.nan,
+    "repeats": 0,
+    "peak_rss_mb": np.nan,
+}
 PARTS: dict[str, Any] = {
-    "variant": None, "threads": None, "resolution": None, "part": None, "kind": None, "size_bin": "", "median_ms": None,
+    "variant": None,
+    "threads": None,
+    "resolution": None,
+    "part": None,
+    "kind": None,
+    "size_bin": "",
+    "median_ms": None,
     "roofline_ms": np.nan,
-}  # fmt: skip
+}
 FLOPS: dict[str, Any] = {
     "variant": None,
     "part": None,
@@ -50,115 +98,6 @@ FLOPS: dict[str, Any] = {
 }
 FAILURES: dict[str, Any] = {"stage": "", "variant": "", "dataset": "", "sample": "", "error": ""}
 
-RANKED = ("released", "trained here", "no weights")
-"""Weight states whose quality may be ranked; random weights never are."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """Everything that a report knows of one sweep.
-
-    Attributes:
-        path: folder that was read.
-        name: name of the ablation, or of the folder.
-        clicks, summary, compare, latency, flops, failures: the files of design.md, with every known column.
-        parts: latency_parts.csv, time by part; most runs have none.
-        machine, config: machine.json and config.yaml as they are.
-        source: setting of `python -m reports` that reads this run, where it is not a folder of the user's.
-        notes: what the folder lacks or what was filled in, one sentence each, shown on the page.
-    """
-
-    path: Path
-    name: str
-    clicks: pd.DataFrame
-    summary: pd.DataFrame
-    compare: pd.DataFrame
-    latency: pd.DataFrame
-    flops: pd.DataFrame
-    parts: pd.DataFrame
-    failures: pd.DataFrame
-    machine: Mapping[str, Any] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    source: str = ""
-
-    @property
-    def ablation(self) -> Mapping[str, Any]:
-        """The `ablation` entry of config.yaml: name, title, base."""
-        given = self.config.get("ablation")
-        return given if isinstance(given, Mapping) else {}
-
-    @property
-    def variants(self) -> list[str]:
-        """Names in the order of the sweep: as configured, then as they appear in the rows."""
-        seen = [*self.variant_configs]
-        for frame in (self.clicks, self.summary, self.latency, self.flops):
-            seen += list(frame["variant"].unique())
-        present = set(self.clicks["variant"]) | set(self.summary["variant"])
-        present |= set(self.latency["variant"]) | set(self.flops["variant"])
-        return [v for v in dict.fromkeys(seen) if v in present]
-
-    @property
-    def datasets(self) -> list[str]:
-        """Names in order of appearance in the rows."""
-        return list(dict.fromkeys([*self.clicks["dataset"].unique(), *self.summary["dataset"].unique()]))
-
-    @property
-    def variant_configs(self) -> dict[str, dict[str, Any]]:
-        """Variant -> its resolved `_target_` configuration, as far as config.yaml keeps it."""
-        given = self.config.get("variants")
-        return (
-            {str(k): dict(v) for k, v in given.items() if isinstance(v, Mapping)}
-            if isinstance(given, Mapping)
-            else {}
-        )
-
-    @property
-    def dataset_configs(self) -> dict[str, dict[str, Any]]:
-        """Data set -> its resolved `_target_` configuration."""
-        given = self.config.get("datasets")
-        if not isinstance(given, Mapping):
-            return {}
-        return {str(k): dict(v.get("config", v)) for k, v in given.items() if isinstance(v, Mapping)}
-
-    @property
-    def base(self) -> str | None:
-        """The variant that the others are compared with; the first one where none is named."""
-        named = _nested(self.config, "ablation", "base")
-        if named in self.variants:
-            return str(named)
-        if len(self.compare):
-            return str(self.compare["base"].iloc[0])
-        return self.variants[0] if self.variants else None
-
-    def status(self, variant: str) -> str:
-        """The weights' state as stored: "released", "trained here", "untrained", "no weights" or "not recorded"."""
-        for frame in (self.clicks, self.latency, self.flops):
-            if "weights_status" in frame:
-                values = frame.loc[frame["variant"] == variant, "weights_status"]
-                if len(values):
-                    return str(values.iloc[-1])
-        return "not recorded"
-
-    def note(self, dataset: str) -> str:
-        """What must be said of a data set wherever its numbers stand, for example "composed"."""
-        values = self.clicks.loc[self.clicks["dataset"] == dataset, "dataset_note"]
-        return str(values.iloc[0]) if len(values) else ""
-
-    def protocol(self, dataset: str | None = None) -> str:
-        """Name(s) of the protocol behind the rows."""
-        frame = self.clicks if dataset is None else self.clicks[self.clicks["dataset"] == dataset]
-        names = list(dict.fromkeys(frame["protocol"])) or list(dict.fromkeys(self.summary["protocol"]))
-        return ", ".join(names) or "not recorded"
-
-    def samples(self, dataset: str) -> int:
-        """Number of samples with rows."""
-        return int(self.clicks.loc[self.clicks["dataset"] == dataset, "sample"].nunique())
-
-    def ranked(self, variant: str) -> bool:
-        """Whether quality of this variant may be marked as best."""
-        return self.status(variant) in RANKED
-
 
 def read(path: str | Path) -> Run:
     """Read the folder of a sweep; a file or column that is missing becomes a note, not an error.
@@ -168,9 +107,7 @@ def read(path: str | Path) -> Run:
     """
     folder = Path(path).expanduser().absolute()
     if not folder.is_dir():
-        raise UserError(
-            f"run={path}: no such folder. Give the out= folder of a sweep, for example run=runs/dha."
-        )
+        raise UserError(f"run={path}: no such folder. Give the out= folder of a sweep, for example run=runs/dha.")
     known = (
         "clicks.parquet",
         "summary.csv",
@@ -182,21 +119,17 @@ def read(path: str | Path) -> Run:
     )
     if not any((folder / name).exists() for name in known):
         raise UserError(
-            f"run={path}: no sweep lies there (none of {', '.join(known)}). Run python -m harness.sweep out={path} first."
+            f"run={path}: no sweep lies there (no clicks.parquet, cells/, …). Run harness.sweep out={path}."
         )
     notes: list[str] = []
     config = _mapping(folder / "config.yaml", notes)
     machine = _mapping(folder / "machine.json", notes)
     schema = config.get("schema", machine.get("schema", NEWEST_SCHEMA))
     if isinstance(schema, int) and schema > NEWEST_SCHEMA:
-        notes.append(
-            f"The folder has schema {schema}, newer than this report's {NEWEST_SCHEMA}; update the harness if numbers look odd."
-        )
+        notes.append(f"The folder has schema {schema}, newer than this report's {NEWEST_SCHEMA}: update the harness.")
     clicks, failed = _clicks(folder, notes)
     summary = _csv(folder / "summary.csv", SUMMARY, notes)
-    summary, compare = _derived(
-        folder, clicks, summary, _csv(folder / "compare.csv", COMPARE, notes), config, notes
-    )
+    summary, compare = _derived(folder, clicks, summary, _csv(folder / "compare.csv", COMPARE, notes), config, notes)
     failures = _csv(folder / "failures.csv", FAILURES, notes, quiet=True)
     if len(failures) == 0 and len(failed):
         failures = failed
@@ -246,9 +179,7 @@ def _csv(path: Path, columns: Mapping[str, Any], notes: list[str], quiet: bool =
     except pd.errors.EmptyDataError:
         return pd.DataFrame(columns=list(columns))
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot read {path}: {error}. Repeat the sweep's command; it writes the file anew."
-        ) from error
+        raise UserError(f"cannot read {path}: {error}. Repeat the sweep's command; it writes the file anew.") from error
     return _completed(frame, columns, path, notes)
 
 
@@ -321,9 +252,7 @@ def _from_cells(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             for e in episodes.values()
             if e.get("error")
         ]
-    return pd.DataFrame(rows, columns=None if rows else list(CLICKS)), pd.DataFrame(
-        failed, columns=list(FAILURES)
-    )
+    return pd.DataFrame(rows, columns=None if rows else list(CLICKS)), pd.DataFrame(failed, columns=list(FAILURES))
 
 
 def _derived(
@@ -341,9 +270,7 @@ def _derived(
 
     protocol = config.get("protocol") if isinstance(config.get("protocol"), Mapping) else {}
     notes.append("summary.csv was made anew from the rows.")
-    summary = _completed(
-        metrics.summarise(clicks, dict(protocol or {})), SUMMARY, folder / "summary.csv", notes
-    )
+    summary = _completed(metrics.summarise(clicks, dict(protocol or {})), SUMMARY, folder / "summary.csv", notes)
     base = _nested(config, "ablation", "base")
     if not len(compare) and base in set(clicks["variant"]):
         compare = _completed(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reports.frames import Run
 from reports.plots import curve
 from reports.replay import CannotReplay, Episode, Replayer
+from reports.runs import Run
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,18 @@ def choose(run: Run, dataset: str) -> list[Choice]:
                 other,
             )
         if len(change) and change[loss] < 0:
-            add(f"Largest loss of {other} against {base}",
-                f"mean IoU over the clicks {change[loss] * 100:+.1f} points".replace("-", "−"), loss, base, other)  # fmt: skip
+            add(
+                f"Largest loss of {other} against {base}",
+                f"mean IoU over the clicks {change[loss] * 100:+.1f} points".replace("-", "−"),
+                loss,
+                base,
+                other,
+            )
     return made
 
 
 def partner(run: Run, means: dict[str, pd.Series], base: str) -> str | None:
-    """The variant that differs most from the base over the same samples; random weights only where there is no other."""
+    """The variant that differs most from the base over the same samples; random weights only as a last resort."""
     others = [v for v in means if v != base]
     others = [v for v in others if run.ranked(v)] or others
     if not others:
@@ -107,15 +112,11 @@ def stories(run: Run, budget_s: float = 20.0) -> tuple[list[Story], list[str]]:
                     f"Not all episodes are shown: replaying stopped after {budget_s:.0f} s.",
                 ]
             try:
-                told.append(
-                    Story(choice, tuple(replayer.episode(v, dataset, choice.sample) for v in choice.variants))
-                )
+                told.append(Story(choice, tuple(replayer.episode(v, dataset, choice.sample) for v in choice.variants)))
             except CannotReplay as error:
                 failed.setdefault(str(error), []).append(choice.sample)
     return told, _sentences(failed)
 
 
 def _sentences(failed: dict[str, list[str]]) -> list[str]:
-    return [
-        f"No pictures of {', '.join(dict.fromkeys(samples))}: {error}" for error, samples in failed.items()
-    ]
+    return [f"No pictures of {', '.join(dict.fromkeys(samples))}: {error}" for error, samples in failed.items()]

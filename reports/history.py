@@ -11,11 +11,11 @@ import pandas as pd
 
 from harness.errors import UserError
 from reports import across, page
-from reports.frames import Run
 from reports.metric_names import metric
-from reports.plots import label, slug
+from reports.runs import Run
 from reports.style import Plot, drawing, looks
 from reports.table import Column, Row, Table, Value
+from reports.words import label, slug
 
 _KEYS = ("noc90", "noc95", "miou5", "biou5", "auc")
 
@@ -28,7 +28,7 @@ def compare(a: Run, b: Run, out: Path) -> Path:
     """
     found = across.changes(a, b)
     made = [across.changed(a, b)]
-    caption = "Intervals and tests on the same samples where both runs have them (95 % paired bootstrap, paired permutation test)."
+    caption = "Paired bootstrap intervals (95 %) and permutation tests on the same samples where both runs have them."
     made.append(Table("changes", "Quality", caption, across.CHANGE_COLUMNS, across.change_rows(found)))
     notes = [*_notes(a, b), *filter(None, [_chance(len(found))])]
     if across.same_machine(a, b):
@@ -38,13 +38,11 @@ def compare(a: Run, b: Run, out: Path) -> Path:
     elif len(a.latency) and len(b.latency):
         notes.append("The runs come from different machines, so their times are not compared.")
     worse = [f"{c.variant} on {c.dataset}: {metric(c.metric).title}" for c in found if c.verdict == "worse"]
-    return _write(
-        out, "compare", f"{name(a)} against {name(b)}", [t for t in made if t.rows], [], notes, worse, [a, b]
-    )
+    return _write(out, "compare", f"{name(a)} against {name(b)}", [t for t in made if t.rows], [], notes, worse, [a, b])
 
 
 def history(runs: Sequence[Run], out: Path) -> tuple[Path, list[str]]:
-    """Write the page over runs in order of age; returns its path and the regressions of the last against the one before.
+    """Write the page over runs, oldest first; returns its path and the regressions of the last step.
 
     Raises:
         UserError: fewer than two runs, or the folder cannot be written.
@@ -52,14 +50,10 @@ def history(runs: Sequence[Run], out: Path) -> tuple[Path, list[str]]:
     if len(runs) < 2:
         raise UserError("history needs at least two runs: python -m reports history runs/old runs/new.")
     last = across.changes(runs[-2], runs[-1])
-    worse = [
-        f"{c.variant} on {c.dataset}: {metric(c.metric).title} {_arrow(c)}"
-        for c in last
-        if c.verdict == "worse"
-    ]
+    worse = [f"{c.variant} on {c.dataset}: {metric(c.metric).title} {_arrow(c)}" for c in last if c.verdict == "worse"]
     if across.same_machine(runs[-2], runs[-1]):
         worse += _slower_lines(runs[-2], runs[-1])
-    caption = f"The last run ({name(runs[-1])}) against the one before ({name(runs[-2])}), on the same samples where both have them."
+    caption = f"{name(runs[-1])} against {name(runs[-2])}, on the same samples where both have them."
     made = [
         timeline(runs),
         Table("changes", "Last step", caption, across.CHANGE_COLUMNS, across.change_rows(last)),
@@ -85,9 +79,7 @@ def _slower_lines(a: Run, b: Run) -> list[str]:
     lines = []
     for variant in dict.fromkeys(str(row.cells[0]) for _, row in rows):
         mine = [(verdict, row.cells[7]) for verdict, row in rows if row.cells[0] == variant]
-        ratios = sorted(
-            v.measured for verdict, v in mine if verdict == "worse" and isinstance(v, Value) and v.measured
-        )
+        ratios = sorted(v.measured for verdict, v in mine if verdict == "worse" and isinstance(v, Value) and v.measured)
         if ratios:
             lines.append(
                 f"{variant}: slower in {len(ratios)} of {len(mine)} timed conditions, × {ratios[len(ratios) // 2]:.2f}"
@@ -110,9 +102,7 @@ def timeline(runs: Sequence[Run]) -> Table:
         whole = run.summary[run.summary["size_bin"].isin(("", "all"))]
         for dataset in run.datasets:
             for variant in run.variants:
-                mine = whole[(whole["variant"] == variant) & (whole["dataset"] == dataset)].set_index(
-                    "metric"
-                )
+                mine = whole[(whole["variant"] == variant) & (whole["dataset"] == dataset)].set_index("metric")
                 if len(mine) == 0:
                     continue
                 cells = [_summary_value(mine, key) for key in _KEYS]
@@ -148,7 +138,7 @@ def timeline(runs: Sequence[Run]) -> Table:
 def _summary_value(mine: pd.DataFrame, key: str) -> Value:
     if key not in mine.index:
         return Value(missing="not measured")
-    m, line = metric(key), mine.loc[key]
+    m, line = metric(key), mine.loc[[key]].iloc[0]
     limits = [float(line[k]) * m.scale for k in ("low", "high")]
     low, high = (limits[0], limits[1]) if all(map(math.isfinite, limits)) else (None, None)
     return Value(float(line["value"]) * m.scale, low, high, digits=m.digits)
@@ -177,12 +167,16 @@ def drift(runs: Sequence[Run], dataset: str, key: str = "noc90") -> Plot | None:
                 continue
             drawn = True
             style = look[variant]
-            x, value, low, high = (list(column) for column in zip(*points, strict=True))
-            ax.plot(x, [v * m.scale for v in value], color=style.colour, linestyle=style.dash, marker=style.marker,
-                    label=label(runs[-1], variant))  # fmt: skip
-            ax.vlines(
-                x, [v * m.scale for v in low], [v * m.scale for v in high], color=style.colour, linewidth=1
+            at, value, low, high = (list(column) for column in zip(*points, strict=True))
+            ax.plot(
+                at,
+                [v * m.scale for v in value],
+                color=style.colour,
+                linestyle=style.dash,
+                marker=style.marker,
+                label=label(runs[-1], variant),
             )
+            ax.vlines(x, [v * m.scale for v in low], [v * m.scale for v in high], color=style.colour, linewidth=1)
             told.append(f"{variant} " + ", ".join(f"{v * m.scale:.2f}" for v in value))
         ax.set_xticks(range(len(runs)), [name(run) for run in runs], rotation=20 if len(runs) > 3 else 0)
         ax.set_xlim(-0.4, len(runs) - 0.6)
@@ -193,8 +187,14 @@ def drift(runs: Sequence[Run], dataset: str, key: str = "noc90") -> Plot | None:
     if not drawn:
         return None
     caption = f"{m.title} of each run with its 95 % interval, oldest run left; protocol {runs[-1].protocol(dataset)}."
-    return Plot(f"history_{key}_{slug(dataset)}", f"{m.title} over the runs, {dataset}", caption,
-                f"Line chart of {m.title} over {len(runs)} runs: {'; '.join(told)}.", figure, dataset)  # fmt: skip
+    return Plot(
+        f"history_{key}_{slug(dataset)}",
+        f"{m.title} over the runs, {dataset}",
+        caption,
+        f"Line chart of {m.title} over {len(runs)} runs: {'; '.join(told)}.",
+        figure,
+        dataset,
+    )
 
 
 def name(run: Run) -> str:
@@ -226,9 +226,15 @@ def _notes(*runs: Run) -> list[str]:
 
 
 def _write(
-    out: Path, kind: str, title: str, made: Sequence[Table], drawn: Sequence[Plot], notes: Sequence[str], worse: Sequence[str],
+    out: Path,
+    kind: str,
+    title: str,
+    made: Sequence[Table],
+    drawn: Sequence[Plot],
+    notes: Sequence[str],
+    worse: Sequence[str],
     runs: Sequence[Run],
-) -> Path:  # fmt: skip
+) -> Path:
     from reports.assemble import write_tables
 
     try:
@@ -237,8 +243,19 @@ def _write(
         for plot in drawn:
             plot.save(out)
         path = out / "index.html"
-        html = page.fill("across.html.j2", kind=kind, title=title, tables=made, plots=drawn, notes=notes, worse=worse, runs=runs,
-                         name=name, age=age, datasets=_datasets(runs))  # fmt: skip
+        html = page.fill(
+            "across.html.j2",
+            kind=kind,
+            title=title,
+            tables=made,
+            plots=drawn,
+            notes=notes,
+            worse=worse,
+            runs=runs,
+            name=name,
+            age=age,
+            datasets=_datasets(runs),
+        )
         path.write_text(html, encoding="utf-8")
     except OSError as error:
         raise UserError(

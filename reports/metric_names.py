@@ -30,14 +30,30 @@ class Metric:
 
 
 _FAMILIES = (
-    (r"noc(\d+)", "NoC@{0}", "clicks", 1.0, 2, "low", "mean number of clicks until IoU reaches {0} %; the click limit where it never does"),
+    (
+        r"noc(\d+)",
+        "NoC@{0}",
+        "clicks",
+        1.0,
+        2,
+        "low",
+        "mean number of clicks until IoU reaches {0} %; the click limit where it never does",
+    ),
     (r"nof(\d+)", "NoF@{0}", "samples", 1.0, 0, "low", "number of samples that never reach {0} % IoU"),
-    (r"ritm_nof(\d+)", "NoF@{0} (RITM)", "samples", 1.0, 0, "low", "RITM's count, which also takes samples that succeed exactly at the last click"),
+    (
+        r"ritm_nof(\d+)",
+        "NoF@{0} (RITM)",
+        "samples",
+        1.0,
+        0,
+        "low",
+        "RITM's count, which also takes samples that succeed exactly at the last click",
+    ),
     (r"miou(\d+)", "{0}-mIoU", "%", 100.0, 2, "high", "mean IoU after click {0}"),
     (r"biou(\d+)", "{0}-mBIoU", "%", 100.0, 2, "high", "mean boundary IoU after click {0}"),
     (r"iou_drop", "IoU-drop", "%", 100.0, 1, "low", "share of clicks that lower the IoU"),
     (r"auc", "AuC", "%", 100.0, 2, "high", "area under mean IoU over all clicks"),
-)  # fmt: skip
+)
 
 
 def metric(key: str) -> Metric:

@@ -36,10 +36,7 @@ def fetch(experiment: str, runs: Sequence[str], uri: str | None, into: Path) -> 
         raise UserError(f"no MLflow data at {where}. Give mlflow.uri=URI or set MLFLOW_TRACKING_URI.")
     client = MlflowClient(tracking_uri=where)
     try:
-        return [
-            (run.info.run_id, _download(client, run, into))
-            for run in _choose(client, experiment, runs, where)
-        ]
+        return [(run.info.run_id, _download(client, run, into)) for run in _choose(client, experiment, runs, where)]
     except MlflowException as error:
         text = " ".join(str(error).split())[:200]
         raise UserError(
@@ -53,9 +50,7 @@ def _choose(client: Any, experiment: str, wanted: Sequence[str], where: str) -> 
         names = [e.name for e in client.search_experiments()]
         raise UserError(f"no MLflow experiment {experiment!r} at {where}. {near_miss(experiment, names)}")
     sweeps = list(
-        client.search_runs(
-            [found.experiment_id], "tags.`is.kind` = 'sweep'", order_by=["attributes.start_time DESC"]
-        )
+        client.search_runs([found.experiment_id], "tags.`is.kind` = 'sweep'", order_by=["attributes.start_time DESC"])
     )
     if not sweeps:
         raise UserError(

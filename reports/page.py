@@ -13,12 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from reports import player, tables
-from reports.frames import Run
 from reports.gallery import Story
 from reports.metric_names import metric
+from reports.runs import Run
 from reports.style import Plot
 from reports.table import Column, Table, Value
-
 
 _MACHINE_FIRST = ("cpu_model", "cpus", "cores_usable", "memory_gb", "python", "commit")
 
@@ -63,9 +62,12 @@ def render(
 def fill(template: str, **values: Any) -> str:
     """A template of this package with the style, the script and what every page needs."""
     environment = Environment(
-        loader=PackageLoader("reports"), autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=PackageLoader("reports"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     folder = resources.files("reports") / "templates"
     return environment.get_template(template).render(
         is_number=lambda cell: isinstance(cell, Value),
@@ -130,8 +132,16 @@ def headline(run: Run) -> list[dict[str, str]]:
                     continue
                 variant = str(line["variant"])
                 text = f"{m.title} {value.text} {'points' if m.unit == '%' else m.unit}"
-                lines.append({"dataset": dataset, "variant": variant, "status": run.status(variant), "base": str(line["base"]),
-                              "text": text, "kind": reading})  # fmt: skip
+                lines.append(
+                    {
+                        "dataset": dataset,
+                        "variant": variant,
+                        "status": run.status(variant),
+                        "base": str(line["base"]),
+                        "text": text,
+                        "kind": reading,
+                    }
+                )
     return lines
 
 

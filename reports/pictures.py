@@ -23,7 +23,7 @@ _SIDE = 720
 
 
 def strip(episode: Episode, name: str, heading: str) -> Plot:
-    """One row: masks after clicks 1, 3, 5, 10 and the errors at the end; with a trace, a second row of what the parts did."""
+    """Masks after clicks 1, 3, 5, 10 and the errors at the end; with a trace, a second row of what the parts did."""
     shown = [k for k in CLICKS if k <= len(episode.steps)] or [len(episode.steps)]
     height, width = episode.sample.mask.shape
     traced = any(s.trace is not None for s in episode.steps)
@@ -66,7 +66,7 @@ def strip(episode: Episode, name: str, heading: str) -> Plot:
     return Plot(
         name,
         heading,
-        f"{episode.variant} ({episode.status}) on {episode.dataset}, sample {episode.sample.name}. {episode.note}".strip(),
+        f"{episode.variant} ({episode.status}), {episode.dataset}, {episode.sample.name}. {episode.note}".strip(),
         f"Photograph with the clicks and mask outlines of {episode.variant}; IoU {told}; "
         f"then {episode.steps[-1].iou * 100:.0f} % at the end with missed and extra pixels coloured.",
         figure,
@@ -103,9 +103,7 @@ def _frame(ax: Axes, background: np.ndarray, title: str, fade: float = 0.0) -> N
 def _mask_panel(ax: Axes, background: np.ndarray, scale: float, steps: tuple[Step, ...], title: str) -> None:
     _frame(ax, background, title)
     tint = np.zeros((*background.shape[:2], 4))
-    mask = cv2.resize(
-        steps[-1].mask.astype(np.uint8), background.shape[1::-1], interpolation=cv2.INTER_NEAREST
-    )
+    mask = cv2.resize(steps[-1].mask.astype(np.uint8), background.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     tint[mask > 0] = (1, 1, 1, 0.22)
     ax.imshow(tint, interpolation="nearest")
     for line in outlines(steps[-1].mask, scale):
@@ -118,11 +116,16 @@ def _mask_panel(ax: Axes, background: np.ndarray, scale: float, steps: tuple[Ste
 
 
 def _click(ax: Axes, x: float, y: float, number: int, positive: bool) -> None:
-    ax.plot(x, y, "o" if positive else "s", color=POSITIVE if positive else NEGATIVE, markersize=9.5 if positive else 9,
-            markeredgecolor="white", markeredgewidth=0.9)  # fmt: skip
-    text = ax.text(
-        x, y, str(number), color="white", fontsize=6.2, fontweight="bold", ha="center", va="center_baseline"
+    ax.plot(
+        x,
+        y,
+        "o" if positive else "s",
+        color=POSITIVE if positive else NEGATIVE,
+        markersize=9.5 if positive else 9,
+        markeredgecolor="white",
+        markeredgewidth=0.9,
     )
+    text = ax.text(x, y, str(number), color="white", fontsize=6.2, fontweight="bold", ha="center", va="center_baseline")
     text.set_path_effects([effects.withStroke(linewidth=0.7, foreground="black", alpha=0.5)])
 
 
@@ -151,18 +154,33 @@ def _trace_panel(ax: Axes, background: np.ndarray, scale: float, trace: Trace | 
     if grid is not None:
         chosen = grid >= 0 if trace.experts is not None else grid
         cells = [(i, j) for i, j in zip(*np.nonzero(chosen), strict=True)]
-        colours = [
-            EXPERTS[int(trace.experts[i, j]) % 8] if trace.experts is not None else BOUNDARY for i, j in cells
-        ]
-        ax.add_collection(PatchCollection([Rectangle((j * side, i * side), side, side) for i, j in cells],
-                                          facecolors=colours, edgecolors="white", linewidths=0.25, alpha=0.62))  # fmt: skip
+        colours = [EXPERTS[int(trace.experts[i, j]) % 8] if trace.experts is not None else BOUNDARY for i, j in cells]
+        ax.add_collection(
+            PatchCollection(
+                [Rectangle((j * side, i * side), side, side) for i, j in cells],
+                facecolors=colours,
+                edgecolors="white",
+                linewidths=0.25,
+                alpha=0.62,
+            )
+        )
     for box, colour, dash, grow in ((trace.dpe_box, DPE, "-", 0.0), (trace.dlu_box, DLU, (0, (4, 2)), 2.0)):
         if box is not None:
             left, top, right, bottom = (v * scale for v in box)
             height, width = background.shape[:2]
             right, bottom = min(right, width), min(bottom, height)
-            ax.add_patch(Rectangle((left + grow, top + grow), right - left - 2 * grow, bottom - top - 2 * grow, fill=False,
-                                   edgecolor=colour, linewidth=2.2, linestyle=dash, clip_on=False))  # fmt: skip
+            ax.add_patch(
+                Rectangle(
+                    (left + grow, top + grow),
+                    right - left - 2 * grow,
+                    bottom - top - 2 * grow,
+                    fill=False,
+                    edgecolor=colour,
+                    linewidth=2.2,
+                    linestyle=dash,
+                    clip_on=False,
+                )
+            )
 
 
 def _key() -> list[Line2D | Patch]:
@@ -203,5 +221,11 @@ def _key_panel(ax: Axes) -> None:
             Patch(facecolor=BOUNDARY, alpha=0.62, label="boundary tokens, full attention"),
             Patch(facecolor="none", edgecolor="none", label="one colour per routed expert"),
         ],
-        loc="upper left", fontsize=7.5, handlelength=1.6, borderaxespad=0, title="What the parts did", title_fontsize=8, alignment="left",
-    )  # fmt: skip
+        loc="upper left",
+        fontsize=7.5,
+        handlelength=1.6,
+        borderaxespad=0,
+        title="What the parts did",
+        title_fontsize=8,
+        alignment="left",
+    )

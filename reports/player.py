@@ -78,7 +78,7 @@ def cells(chosen: np.ndarray, side: float) -> str:
 
 
 def path(mask: np.ndarray, scale: float) -> str:
-    """SVG path (even-odd) of a mask's outlines in pixels of the picture; the smallest specks go where it gets too long."""
+    """SVG path (even-odd) of a mask's outlines in the picture's pixels; without the smallest specks if too long."""
     if not mask.any():
         return ""
     size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
@@ -90,9 +90,7 @@ def path(mask: np.ndarray, scale: float) -> str:
     )
     level = (fine >= min(0.5, float(fine.max()) * 0.99)).astype(np.uint8)
     found, _ = cv2.findContours(level, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    rings = sorted(
-        (cv2.approxPolyDP(c, 1.0, True)[:, 0, :] for c in found), key=lambda r: -cv2.contourArea(r)
-    )
+    rings = sorted((cv2.approxPolyDP(c, 1.0, True)[:, 0, :] for c in found), key=lambda r: -cv2.contourArea(r))
     text = ""
     for ring in rings:
         if len(ring) < 3 and len(rings) > 1:
@@ -107,13 +105,12 @@ def path(mask: np.ndarray, scale: float) -> str:
 
 def jpeg(image: np.ndarray) -> str:
     """A data URI of an RGB image."""
-    _, buffer = cv2.imencode(
-        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-    )
+    _, buffer = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return "data:image/jpeg;base64," + base64.b64encode(buffer.tobytes()).decode()
 
 
 def strip_image(plot: Plot) -> str:
     """A strip as a data URI, small enough for a page with many of them."""
     picture = cv2.imdecode(np.frombuffer(plot.rendered("png"), np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None  # it was just written
     return jpeg(pictures.smaller(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), _STRIP))

@@ -9,34 +9,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from reports import speed
-from reports.frames import Run
+from reports.labels import label_points, plain_log
 from reports.metric_names import metric
-from reports.style import COLOURS, INK, MUTED, Plot, drawing, label_points, looks, plain_log
+from reports.runs import Run
+from reports.style import COLOURS, INK, MUTED, Plot, drawing, looks
+from reports.words import label, slug, title, where
 
 _RESAMPLES = 1000
 _PANELS = 12
-
-
-def label(run: Run, variant: str) -> str:
-    """Name in a legend; random weights are always named as such."""
-    return f"{variant} (untrained)" if run.status(variant) == "untrained" else variant
-
-
-def where(run: Run, dataset: str) -> str:
-    """Data set with its note, samples and protocol, for captions."""
-    note = f" ({run.note(dataset)})" if run.note(dataset) else ""
-    return f"{dataset}{note}, {run.samples(dataset)} samples, protocol {run.protocol(dataset)}"
-
-
-def title(run: Run, dataset: str) -> str:
-    """Heading inside a plot, so that a picture that travels alone still says what it is of."""
-    note = f" ({run.note(dataset)})" if run.note(dataset) else ""
-    return f"{dataset}{note} · {run.samples(dataset)} samples · {run.protocol(dataset)}"
-
-
-def slug(text: str) -> str:
-    """A file name of a data set's or variant's name."""
-    return "".join(c if c.isalnum() else "-" for c in text).strip("-").lower() or "run"
 
 
 def curve(rows: pd.DataFrame, column: str = "iou") -> pd.DataFrame:
@@ -72,8 +52,15 @@ def iou_curves(run: Run, dataset: str) -> Plot:
             clicks = mine.columns.to_numpy()
             mean, (low, high) = values.mean(0), band(values)
             style = look[variant]
-            ax.plot(clicks, mean, color=style.colour, linestyle=style.dash, marker=style.marker, markersize=4,
-                    label=label(run, variant))  # fmt: skip
+            ax.plot(
+                clicks,
+                mean,
+                color=style.colour,
+                linestyle=style.dash,
+                marker=style.marker,
+                markersize=4,
+                label=label(run, variant),
+            )
             if not wide:
                 ax.fill_between(clicks, low, high, color=style.colour, alpha=0.13, linewidth=0)
             lowest, last = min(lowest, low.min()), max(last, int(clicks[-1]))
@@ -158,7 +145,7 @@ def noc_against_time(run: Run, dataset: str, key: str = "noc90") -> Plot | None:
     return Plot(
         f"{key}_time_{slug(dataset)}",
         f"{name} against time, {dataset}",
-        f"{name} with its 95 % interval against the time of a click after the first ({points[0][5]}); lower left is better. "
+        f"{name} with its 95 % interval against the time of later clicks ({points[0][5]}); lower left is better. "
         f"Hollow: untrained weights, outside the front. {where(run, dataset)}.",
         f"Scatter of {name} against online time: {told}.",
         figure,
@@ -176,7 +163,7 @@ def pareto(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def differences(run: Run, dataset: str, click: int = 5) -> Plot | None:
-    """IoU after `click` clicks, each variant minus the base, sample by sample; None without a base or a second variant."""
+    """IoU after `click` clicks, each variant minus the base, sample by sample; None without two variants."""
     rows = run.clicks[run.clicks["dataset"] == dataset]
     tables = {v: curve(rows[rows["variant"] == v]) for v in run.variants}
     tables = {v: t for v, t in tables.items() if not t.empty}
@@ -203,8 +190,14 @@ def differences(run: Run, dataset: str, click: int = 5) -> Plot | None:
             ax.axhline(0, color=INK, linewidth=0.8)
             better, worse = int((change > 0).sum()), int((change < 0).sum())
             ax.set_title(label(run, variant), pad=16)
-            ax.text(0, 1.02, f"{better} better, {worse} worse, mean {change.mean():+.1f}".replace("-", "−"),
-                    transform=ax.transAxes, fontsize=8, color=MUTED)  # fmt: skip
+            ax.text(
+                0,
+                1.02,
+                f"{better} better, {worse} worse, mean {change.mean():+.1f}".replace("-", "−"),
+                transform=ax.transAxes,
+                fontsize=8,
+                color=MUTED,
+            )
             ax.set_xticks([])
             ax.grid(axis="x", visible=False)
             told.append(
@@ -274,7 +267,7 @@ def noc_histograms(run: Run, dataset: str, target: int = 90) -> Plot | None:
     return Plot(
         f"noc{target}_histogram_{slug(dataset)}",
         f"How many clicks to {target} %, {dataset}",
-        f"Number of samples by the clicks that they need to {target} % IoU. Hatched: not reached within {limit} clicks, "
+        f"Samples by the clicks that they need to {target} % IoU. Hatched: not reached within {limit} clicks, "
         f"where NoC counts {limit}. {where(run, dataset)}.",
         f"Histograms of clicks to {target} % IoU. " + "; ".join(told) + ".",
         figure,

@@ -16,8 +16,14 @@ from typing import Any
 
 METHODS = ("Inter2Former", "InterFormer", "SegNext", "HRSAM", "HRSAM++", "SAM", "HQ-SAM", "RITM")
 DATASETS = {
-    "HQSeg-44K": 1537, "DAVIS": 345, "GrabCut": 50, "Berkeley": 100, "SBD": 6671, "COCO_MVal": 800, "PascalVOC": None,
-}  # fmt: skip
+    "HQSeg-44K": 1537,
+    "DAVIS": 345,
+    "GrabCut": 50,
+    "Berkeley": 100,
+    "SBD": 6671,
+    "COCO_MVal": 800,
+    "PascalVOC": None,
+}
 """Data set -> its number of samples in the field's protocol; None where the published split was never released."""
 COMPUTE = ("(unspecified)", "(compute)")
 SECONDARY = ("secondary_note", "issue_report", "third_party_readme", "third_party_rerun", "third_party_paper")
@@ -50,11 +56,7 @@ class Published:
 def select(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows that the reports need: every method that the project runs, on every data set that it loads."""
     wanted = {*DATASETS, *COMPUTE}
-    return [
-        dict(r)
-        for r in rows
-        if r["method"] in METHODS and r["dataset"] in wanted and "GPU" not in r["metric"]
-    ]
+    return [dict(r) for r in rows if r["method"] in METHODS and r["dataset"] in wanted and "GPU" not in r["metric"]]
 
 
 @functools.cache

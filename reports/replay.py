@@ -14,12 +14,12 @@ import pandas as pd
 from harness.config import build
 from harness.sample import Sample
 from harness.segmenter import Click
-from reports.frames import Run
+from reports.runs import Run
 
 TOKEN = 16  # pixels of the network's input per token, Inter2Former
 _PADDING = 256  # its input is padded to multiples of this before any resizing (specification, section 1)
 TOLERANCE = 0.02
-"""IoU by which a replay may differ from its row: another machine rounds otherwise, and one pixel moves the next mask."""
+"""IoU by which a replay may differ from its row: another machine rounds otherwise, and a pixel moves the next mask."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,7 @@ class Replayer:
     def _sample(self, dataset: str, name: str) -> Sample:
         if (dataset, name) not in self._samples:
             if dataset not in self._datasets:
-                self._datasets[dataset] = build(
-                    _config(self.run.dataset_configs, dataset), f"dataset {dataset!r}"
-                )
+                self._datasets[dataset] = build(_config(self.run.dataset_configs, dataset), f"dataset {dataset!r}")
             self._samples[dataset, name] = self._datasets[dataset].load(name)
         return self._samples[dataset, name]
 
@@ -154,9 +152,7 @@ def _steps(segmenter: Any, embedding: Any, sample: Sample, rows: pd.DataFrame) -
     for row in rows.to_dict("records"):
         click = None if row["y"] < 0 else Click(int(row["y"]), int(row["x"]), bool(row["positive"]))
         mask = np.asarray(session.click(click)) > segmenter.threshold
-        steps.append(
-            Step(click, mask, float(row["iou"]), _trace(getattr(session, "trace", None), sample.mask.shape))
-        )
+        steps.append(Step(click, mask, float(row["iou"]), _trace(getattr(session, "trace", None), sample.mask.shape)))
     return tuple(steps)
 
 
@@ -193,4 +189,6 @@ def _difference(steps: tuple[Step, ...], sample: Sample) -> str:
             worst = max(worst, abs(found - step.iou))
     if worst <= TOLERANCE:
         return ""
-    return f"The replay differs from the recording by up to {worst * 100:.1f} IoU points; numbers are the recorded ones."
+    return (
+        f"The replay differs from the recording by up to {worst * 100:.1f} IoU points; numbers are the recorded ones."
+    )

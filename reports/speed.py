@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from reports.frames import Run
+from reports.runs import Run
 from reports.table import Value
 
 SPC = {"online_spc": "Online SPC", "spc20": "20-SPC"}
@@ -24,11 +24,7 @@ def condition(run: Run) -> tuple[object, object] | None:
 def describe(run: Run) -> str:
     """The condition in words."""
     found = condition(run)
-    return (
-        ""
-        if found is None
-        else f"{found[0]} thread{'s' if found[0] != 1 else ''}, longest side {found[1]} px"
-    )
+    return "" if found is None else f"{found[0]} thread{'s' if found[0] != 1 else ''}, longest side {found[1]} px"
 
 
 def rows(run: Run, variant: str, kind: str, size_bin: str = "all") -> pd.DataFrame:
@@ -58,11 +54,7 @@ def milliseconds(run: Run, variant: str, kind: str) -> float | None:
         return None if encode is None or online is None else encode / 20 + online
     if kind == "later":  # an older file without the row over all sizes
         frame = run.latency[run.latency["variant"] == variant]
-        bins = (
-            pd.concat([rows(run, variant, kind, b) for b in frame["size_bin"].unique()])
-            if len(frame)
-            else frame
-        )
+        bins = pd.concat([rows(run, variant, kind, b) for b in frame["size_bin"].unique()]) if len(frame) else frame
         return float(bins["median_ms"].median()) if len(bins) else None
     return None
 

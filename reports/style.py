@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,14 +21,41 @@ HATCHES = ("", "///", "...", "\\\\\\", "xxx", "--", "++", "oo")
 INK, MUTED, GRID = "#1b1f24", "#59636e", "#dfe3e8"
 
 RC: Any = {
-    "figure.dpi": 100, "savefig.dpi": 160, "figure.facecolor": "white", "savefig.facecolor": "white",
-    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
-    "axes.labelsize": 9, "axes.labelcolor": INK, "axes.edgecolor": MUTED, "axes.linewidth": 0.8, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "grid.color": GRID, "grid.linewidth": 0.7,
-    "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5, "legend.frameon": False, "legend.fontsize": 8.5, "lines.linewidth": 1.8, "lines.markersize": 5,
-    "text.color": INK, "hatch.linewidth": 0.6, "svg.fonttype": "path", "svg.hashsalt": "reports", "pdf.fonttype": 3,
-}  # fmt: skip
+    "figure.dpi": 100,
+    "savefig.dpi": 160,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+    "text.color": INK,
+    "hatch.linewidth": 0.6,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "reports",
+    "pdf.fonttype": 3,
+}
 
 _UNDATED: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
@@ -128,67 +154,3 @@ def drawing(
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure, list(figure.subplots(rows, columns, squeeze=False, **options).flat)
-
-
-def plain_log(axis: Any, limits: tuple[float, float]) -> None:
-    """Plain numbers on a log axis, as many as its range has room for."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
-
-    low, high = limits
-    decades = math.log10(high / low)
-    steps = (1, 1.5, 2, 3, 4, 5, 7) if decades < 1 else (1, 2, 5) if decades < 2.5 else (1,)
-    ticks = [
-        s * 10.0**e
-        for e in range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
-        for s in steps
-    ]
-    ticks = [t for t in ticks if low <= t <= high]
-    if len(ticks) < 3:
-        ticks = [t for t in MaxNLocator(5).tick_values(low, high) if low <= t <= high]
-    axis.set_major_locator(FixedLocator(ticks))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-
-
-def label_points(ax: Any, points: Sequence[tuple[float, float, str, str]], size: float = 8.5) -> None:
-    """Write (x, y, text, colour) beside their points, each where it covers neither another label nor another point."""
-    ax.figure.canvas.draw()
-    renderer = ax.figure.canvas.get_renderer()
-    frame = ax.get_window_extent(renderer)
-    dots = [ax.transData.transform((x, y)) for x, y, *_ in points]
-    taken: list[Any] = []
-    offsets = [(9, 3, "left"), (9, -11, "left"), (-9, 3, "right"), (-9, -11, "right"), (9, 15, "left"), (9, -23, "left"),
-               (-9, 15, "right"), (-9, -23, "right"), (9, 27, "left"), (9, -35, "left"), (-9, 27, "right"), (-9, -35, "right")]  # fmt: skip
-    for (x, y, text, colour), dot in sorted(zip(points, dots, strict=True), key=lambda p: p[1][1]):
-        best, least = None, math.inf
-        for dx, dy, side in offsets:
-            note = ax.annotate(
-                text,
-                (x, y),
-                xytext=(dx, dy),
-                textcoords="offset points",
-                ha=side,
-                fontsize=size,
-                color=colour,
-            )
-            box = note.get_window_extent(renderer)
-            cost = sum(box.overlaps(other) for other in taken) * 4.0
-            cost += (
-                sum(
-                    box.x0 - 5 < ox < box.x1 + 5 and box.y0 - 5 < oy < box.y1 + 5
-                    for ox, oy in dots
-                    if (ox, oy) != tuple(dot)
-                )
-                * 2
-            )
-            cost += 8.0 * (box.x0 < frame.x0 or box.x1 > frame.x1 or box.y0 < frame.y0 or box.y1 > frame.y1)
-            if cost < least:
-                if best is not None:
-                    best.remove()
-                best, least = note, cost
-            else:
-                note.remove()
-            if least == 0:
-                break
-        if best is not None:
-            taken.append(best.get_window_extent(renderer))

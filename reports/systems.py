@@ -1,4 +1,4 @@
-"""Which published system a variant is, from its configuration, and whether its numbers may stand beside the published."""
+"""Which published system a variant is, from its configuration, and whether it may stand beside the published."""
 
 from __future__ import annotations
 
@@ -7,19 +7,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import published
-from reports.frames import Run
+from reports.runs import Run
 
 CLASSES = {
-    "Inter2FormerSegmenter": "Inter2Former", "InterFormer": "InterFormer", "SegNext": "SegNext", "HRSAM": "HRSAM",
-    "Sam": "SAM", "SamHQ": "HQ-SAM", "Ritm": "RITM",
-}  # fmt: skip
+    "Inter2FormerSegmenter": "Inter2Former",
+    "InterFormer": "InterFormer",
+    "SegNext": "SegNext",
+    "HRSAM": "HRSAM",
+    "Sam": "SAM",
+    "SamHQ": "HQ-SAM",
+    "Ritm": "RITM",
+}
 SMALL = ("lite", "tiny_test", "toy")
 _OWN = ("inter2former",)
 _RITM = ("ritm", "segnext", "sam")
 PROTOCOLS = {
-    "Inter2Former": _OWN, "InterFormer": _OWN, "HRSAM": _OWN, "HRSAM++": _OWN,
-    "SegNext": _RITM, "SAM": _RITM, "HQ-SAM": _RITM, "RITM": _RITM,
-}  # fmt: skip
+    "Inter2Former": _OWN,
+    "InterFormer": _OWN,
+    "HRSAM": _OWN,
+    "HRSAM++": _OWN,
+    "SegNext": _RITM,
+    "SAM": _RITM,
+    "HQ-SAM": _RITM,
+    "RITM": _RITM,
+}
 """Method -> protocols under which its numbers were published."""
 
 
@@ -52,9 +63,7 @@ def identify(config: Mapping[str, Any]) -> System:
     words = [str(v).lower() for k, v in config.items() if isinstance(v, str) and k != "_target_"]
     if method == "HRSAM" and (config.get("plus") is True or any("plus" in w or "++" in w for w in words)):
         method = "HRSAM++"
-    backbone = next(
-        (w for w in words if w.startswith(("vit", "hrnet")) and "/" not in w and "." not in w), ""
-    )
+    backbone = next((w for w in words if w.startswith(("vit", "hrnet")) and "/" not in w and "." not in w), "")
     switches: tuple[tuple[str, str], ...] = ()
     if method == "Inter2Former":
         switches = tuple((k, _state(config.get(k, "on"))) for k in ("dpe", "dha", "hmoe", "dlu"))

@@ -49,9 +49,7 @@ class Value:
         if value is None or not math.isfinite(value):
             return "–"
         text = (
-            f"{value:+,.{self.digits}f}"
-            if (self.signed if signed is None else signed)
-            else f"{value:,.{self.digits}f}"
+            f"{value:+,.{self.digits}f}" if (self.signed if signed is None else signed) else f"{value:,.{self.digits}f}"
         )
         return text.replace("-", "−").replace(",", " ")
 
@@ -138,8 +136,7 @@ def to_csv(table: Table) -> str:
     for column, number in zip(table.columns, numeric, strict=True):
         if column.beside:
             heading += [
-                f"{column.key} {part}"
-                for part in ("published", "measured", "low", "high", "difference", "missing")
+                f"{column.key} {part}" for part in ("published", "measured", "low", "high", "difference", "missing")
             ]
         elif number:
             heading += [column.key, f"{column.key} low", f"{column.key} high"]
@@ -175,16 +172,10 @@ def to_markdown(table: Table) -> str:
     if not table.rows:
         return "\n".join([*lines, "*Nothing to show.*", *_note_lines(table.notes)]) + "\n"
     titles = [_pipe(f"{c.group} {c.title}".strip()) for c in table.columns]
-    body = [
-        [_markdown_cell(cell, c) for cell, c in zip(row.cells, table.columns, strict=True)]
-        for row in table.rows
-    ]
+    body = [[_markdown_cell(cell, c) for cell, c in zip(row.cells, table.columns, strict=True)] for row in table.rows]
     widths = [max(len(line[i]) for line in [titles, *body]) for i in range(len(titles))]
     right = [any(isinstance(r.cells[i], Value) for r in table.rows) for i in range(len(titles))]
-    rule = [
-        "-" * (w - 1) + ":" if r else "-" * w
-        for w, r in zip(map(lambda w: max(w, 3), widths), right, strict=True)
-    ]
+    rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip([max(w, 3) for w in widths], right, strict=True)]
     padded = [
         [t.rjust(w) if r else t.ljust(w) for t, w, r in zip(line, widths, right, strict=True)]
         for line in [titles, *body]
@@ -209,73 +200,3 @@ def _markdown_cell(cell: Cell, column: Column) -> str:
         difference = cell.number(cell.difference, signed=True)
         return _pipe(f"{cell.number(cell.published)}{mark} | {cell.text} | {difference}")
     return _pipe(f"**{cell.number(cell.measured)}** {cell.interval}".strip() if cell.best else cell.text)
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "–": "--", "†": r"$^\dagger$", "×": r"$\times$",
-    "≥": r"$\geq$", "≤": r"$\leq$", "→": r"$\rightarrow$", "…": r"\dots{}", "<": r"$<$", ">": r"$>$", "·": r"$\cdot$",
-    "±": r"$\pm$", "\u202f": r"\,", "\u00a0": "~", "µ": r"\textmu{}", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "“": "``", "”": "''",
-}  # fmt: skip
-
-
-def latex_escape(text: str) -> str:
-    """Text that means itself in LaTeX; characters outside Latin-1 that nobody listed become a question mark."""
-    out = "".join(_LATEX.get(c, c) for c in text)
-    return "".join(c if ord(c) < 256 else "?" for c in out)
-
-
-def to_latex(table: Table) -> str:
-    """A `table*` with booktabs rules; needs `booktabs` and `graphicx`."""
-    right = [any(isinstance(r.cells[i], Value) for r in table.rows) for i in range(len(table.columns))]
-    lines = [
-        "% needs \\usepackage{booktabs,graphicx}",
-        "\\begin{table*}[t]",
-        "\\centering",
-        f"\\caption{{{latex_escape(table.title)}. {latex_escape(table.caption)}}}",
-        f"\\label{{tab:{table.name}}}",
-        "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%",
-        f"\\begin{{tabular}}{{{''.join('r' if r else 'l' for r in right)}}}",
-        "\\toprule",
-    ]
-    if any(group for group, _ in table.groups):
-        lines.append(
-            " & ".join(f"\\multicolumn{{{n}}}{{c}}{{{latex_escape(group)}}}" for group, n in table.groups)
-            + " \\\\"
-        )
-        start = 1
-        for group, width in table.groups:
-            if group:
-                lines.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}")
-            start += width
-    lines.append(" & ".join(latex_escape(c.title) for c in table.columns) + " \\\\")
-    lines.append("\\midrule")
-    for row in table.rows:
-        cells = [_latex_cell(cell, c) for cell, c in zip(row.cells, table.columns, strict=True)]
-        lines.append(" & ".join(cells) + " \\\\")
-    if not table.rows:
-        lines.append(f"\\multicolumn{{{len(table.columns)}}}{{c}}{{nothing to show}} \\\\")
-    lines += ["\\bottomrule", "\\end{tabular}}"]
-    lines += [f"\\par\\smallskip\\footnotesize {latex_escape(note)}" for note in table.notes]
-    return "\n".join([*lines, "\\end{table*}"]) + "\n"
-
-
-def _latex_cell(cell: Cell, column: Column) -> str:
-    if not isinstance(cell, Value):
-        return latex_escape(cell)
-    if column.beside:
-        mark = "" if cell.trusted or cell.published is None else "†"
-        parts = (f"{cell.number(cell.published)}{mark}", cell.text, cell.number(cell.difference, signed=True))
-        return " \\textbar{} ".join(map(latex_escape, parts))
-    if cell.best:
-        return f"\\textbf{{{latex_escape(cell.number(cell.measured))}}} {latex_escape(cell.interval)}".strip()
-    return latex_escape(cell.text)
-
-
-def document(tables: Sequence[Table]) -> str:
-    """A LaTeX document that holds the tables, to be compiled as it is."""
-    head = (
-        "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage[utf8]{inputenc}\n\\usepackage{textcomp}\n"
-        "\\usepackage{booktabs,graphicx}\n\\usepackage[a4paper,landscape,margin=15mm]{geometry}\n\\begin{document}\n"
-    )
-    return head + "\n\\clearpage\n".join(map(to_latex, tables)) + "\\end{document}\n"

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from reports import tables_published
-from reports.frames import Run
+from reports import tables_cost, tables_published
+from reports.cells import cell_of, count
 from reports.metric_names import metric
+from reports.runs import Run
+from reports.speed import finite
 from reports.table import Cell, Column, Row, Table, Value
 
 QUALITY = (
@@ -42,7 +44,7 @@ def quality(run: Run) -> Table:
             if len(mine) == 0:
                 continue
             cells: list[Cell] = [variant, dataset, run.note(dataset) or "as published", run.status(variant)]
-            cells += [_count(int(mine["samples"].max()))]
+            cells += [count(int(mine["samples"].max()))]
             cells += [_of_summary(mine, variant, dataset, k, best[k]) for k in keys]
             rows.append(Row((*cells, str(mine["protocol"].iloc[0])), dataset))
     columns = [
@@ -78,7 +80,7 @@ def by_size(run: Run) -> Table:
             str(dataset),
             str(size),
             run.status(str(variant)),
-            _count(int(mine["samples"].max())),
+            count(int(mine["samples"].max())),
         ]
         cells += [_of_summary(mine, variant, dataset, k, None, size) for k in keys]
         rows.append(Row(tuple(cells), str(dataset), str(size)))
@@ -101,7 +103,7 @@ def compared(run: Run) -> Table:
             for key in keys:
                 for _, line in mine[mine["metric"] == key].iterrows():
                     m = metric(key)
-                    value = _value(
+                    value = cell_of(
                         line,
                         "difference",
                         m.scale,
@@ -109,19 +111,32 @@ def compared(run: Run) -> Table:
                         ("compare", variant, dataset, key),
                         signed=True,
                     )
-                    chance = Value(
-                        _finite(line["p_value"]), digits=4, source=("p_value", variant, dataset, key)
-                    )
+                    chance = Value(finite(line["p_value"]), digits=4, source=("p_value", variant, dataset, key))
                     cells: tuple[Cell, ...] = (
-                        variant, str(line["base"]), dataset, run.status(variant), m.title, value, m.unit, chance,
-                        verdict(line, m.better), _count(int(line["samples"])),
-                    )  # fmt: skip
+                        variant,
+                        str(line["base"]),
+                        dataset,
+                        run.status(variant),
+                        m.title,
+                        value,
+                        m.unit,
+                        chance,
+                        verdict(line, m.better),
+                        count(int(line["samples"])),
+                    )
                     rows.append(Row(cells, dataset))
     columns = (
-        Column("variant", "Variant"), Column("base", "Base"), Column("dataset", "Data set"), Column("weights_status", "Weights"),
-        Column("metric", "Metric"), Column("difference", "Difference"), Column("unit", "Unit"),
-        Column("p_value", "p", help="paired permutation test"), Column("verdict", "Reading"), Column("samples", "Samples"),
-    )  # fmt: skip
+        Column("variant", "Variant"),
+        Column("base", "Base"),
+        Column("dataset", "Data set"),
+        Column("weights_status", "Weights"),
+        Column("metric", "Metric"),
+        Column("difference", "Difference"),
+        Column("unit", "Unit"),
+        Column("p_value", "p", help="paired permutation test"),
+        Column("verdict", "Reading"),
+        Column("samples", "Samples"),
+    )
     caption = "Variant minus base on the same samples: paired bootstrap interval (95 %) and paired permutation test."
     return Table("compare", "What each variant changes", caption, columns, tuple(rows))
 
@@ -136,78 +151,18 @@ def verdict(line: pd.Series, better: str) -> str:
     return "better" if (high < 0) == (better == "low") else "worse"
 
 
-def reference(run: Run) -> str | None:
-    """The variant whose time is 1 in every ratio: the base if it was timed, or the first that was."""
-    timed = list(run.latency["variant"].unique())
-    return run.base if run.base in timed else (timed[0] if timed else None)
-
-
-def latency(run: Run) -> Table:
-    """Latency of every variant, and its ratio to the reference under the same conditions."""
-    ref = reference(run)
-    keys = ["threads", "resolution", "kind", "size_bin"]
-    base = run.latency[run.latency["variant"] == ref].drop_duplicates(keys).set_index(keys)["median_ms"]
-    rows = []
-    for position, line in run.latency.reset_index(drop=True).iterrows():
-        median = _finite(line["median_ms"])
-        against = base.get(tuple(line[k] for k in keys))
-        ratio = median / float(against) if median is not None and against else None
-        cells: tuple[Cell, ...] = (
-            str(line["variant"]), run.status(str(line["variant"])), str(line["threads"]), str(line["resolution"]), str(line["kind"]),
-            str(line["size_bin"]), _value(line, "median_ms", 1.0, 1, ("latency", position)),
-            Value(_finite(line["p90_ms"]), digits=1, source=("p90", position)),
-            Value(ratio, digits=2, source=("ratio", position)), _count(int(line["repeats"])),
-            Value(_finite(line["peak_rss_mb"]), digits=0, source=("rss", position)),
-        )  # fmt: skip
-        rows.append(Row(cells, "", str(line["size_bin"])))
-    columns = (
-        Column("variant", "Variant"), Column("weights_status", "Weights"), Column("threads", "Threads"),
-        Column("resolution", "Resolution"), Column("kind", "What", help="encode: once per image; first: click 1; later: clicks 2 and on"),
-        Column("size_bin", "Object size"), Column("median_ms", "Median ms", better="low"), Column("p90_ms", "p90 ms", better="low"),
-        Column("ratio", f"× {ref or 'reference'}", better="low", help="median over the reference's median, same row otherwise"),
-        Column("repeats", "Repeats"), Column("peak_rss_mb", "Peak MB", better="low"),
-    )  # fmt: skip
-    cpu = run.machine.get("cpu") or run.machine.get("cpu_model") or "CPU not recorded"
-    caption = f"Median with its 95 % interval on {cpu}. Absolute times do not travel between machines; the ratio to {ref} does."
-    return Table("latency", "Latency", caption, columns, tuple(rows))
-
-
-def flops(run: Run) -> Table:
-    """Multiply-adds by part, click kind and object size."""
-    rows = []
-    for position, line in run.flops.reset_index(drop=True).iterrows():
-        cells: tuple[Cell, ...] = (
-            str(line["variant"]), str(line["part"]), str(line["kind"]), str(line["size_bin"]),
-            Value(_finite(line["gmacs"]), digits=3, source=("flops", position)),
-            Value(_finite(line["gflops"]), digits=3, source=("gflops", position)),
-        )  # fmt: skip
-        rows.append(Row(cells, "", str(line["size_bin"])))
-    columns = (
-        Column("variant", "Variant"), Column("part", "Part"), Column("kind", "What"), Column("size_bin", "Object size"),
-        Column("gmacs", "GMACs", better="low", help="10⁹ multiply-adds"), Column("gflops", "GFLOPs", better="low", help="two per multiply-add"),
-    )  # fmt: skip
-    caption = "1 GMAC = 10⁹ multiply-adds = 2 GFLOPs; data-dependent operations (attention, gather, routing) included."
-    return Table("flops", "Arithmetic by part", caption, columns, tuple(rows))
-
-
 def failures(run: Run) -> Table:
     """What failed and why."""
     names = ("stage", "variant", "dataset", "sample", "error")
-    rows = [
-        Row(tuple(str(line[n]) for n in names), str(line["dataset"])) for _, line in run.failures.iterrows()
-    ]
+    rows = [Row(tuple(str(line[n]) for n in names), str(line["dataset"])) for _, line in run.failures.iterrows()]
     columns = tuple(Column(n, n.capitalize()) for n in names)
-    return Table(
-        "failures", "Failures", "Repeating the sweep's command tries these again.", columns, tuple(rows)
-    )
+    return Table("failures", "Failures", "Repeating the sweep's command tries these again.", columns, tuple(rows))
 
 
 def _best(run: Run, whole: pd.DataFrame, dataset: str, key: str) -> float | None:
     mine = whole[(whole["dataset"] == dataset) & (whole["metric"] == key)]
     values = [
-        float(v)
-        for n, v in zip(mine["variant"], mine["value"], strict=True)
-        if run.ranked(n) and math.isfinite(v)
+        float(v) for n, v in zip(mine["variant"], mine["value"], strict=True) if run.ranked(n) and math.isfinite(v)
     ]
     if len(values) < 2:
         return None
@@ -222,34 +177,8 @@ def _of_summary(
         return Value(missing="not measured")
     m = metric(key)
     found = line.iloc[0]
-    value = _value(found, "value", m.scale, m.digits, ("summary", variant, dataset, key, size))
+    value = cell_of(found, "value", m.scale, m.digits, ("summary", variant, dataset, key, size))
     return Value(**{**vars(value), "best": best is not None and float(found["value"]) == best})
-
-
-def _value(
-    line: pd.Series, column: str, scale: float, digits: int, source: tuple[object, ...], signed: bool = False
-) -> Value:
-    scaled: list[float | None] = []
-    for name in (
-        column,
-        "low_ms" if column == "median_ms" else "low",
-        "high_ms" if column == "median_ms" else "high",
-    ):
-        found = _finite(line[name])
-        scaled.append(None if found is None else found * scale)
-    missing = "" if scaled[0] is not None else "not measured"
-    return Value(
-        scaled[0], scaled[1], scaled[2], digits=digits, signed=signed, source=source, missing=missing
-    )
-
-
-def _finite(value: object) -> float | None:
-    number = float(value)  # type: ignore[arg-type]
-    return number if math.isfinite(number) else None
-
-
-def _count(value: int) -> Value:
-    return Value(float(value), digits=0)
 
 
 def size_order(size: str) -> float:
@@ -261,9 +190,16 @@ def size_order(size: str) -> float:
 
 
 ALL: dict[str, Callable[[Run], Table]] = {
-    "failures": failures, "quality": quality, "compare": compared, "sizes": by_size, "latency": latency, "flops": flops,
-    "main": tables_published.main, "ablation": tables_published.ablation, "baselines": tables_published.baselines,
-}  # fmt: skip
+    "failures": failures,
+    "quality": quality,
+    "compare": compared,
+    "sizes": by_size,
+    "latency": tables_cost.latency,
+    "flops": tables_cost.flops,
+    "main": tables_published.main,
+    "ablation": tables_published.ablation,
+    "baselines": tables_published.baselines,
+}
 
 
 def of(run: Run, names: Sequence[str]) -> list[Table]:

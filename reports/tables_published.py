@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from reports import published, speed, systems
-from reports.frames import Run
 from reports.metric_names import PUBLISHED, metric
 from reports.published import Published
+from reports.runs import Run
 from reports.table import Cell, Column, Row, Table, Value
 
-TRIPLE = (
-    "Each cell reads published | measured here with its 95 % interval | difference (measured − published)."
+TRIPLE = "Each cell reads published | measured here with its 95 % interval | difference (measured − published)."
+_MAIN_METRICS = (
+    ("HQSeg-44K", "5-mIoU"),
+    ("HQSeg-44K", "NoC90"),
+    ("HQSeg-44K", "NoC95"),
+    ("DAVIS", "5-mIoU"),
+    ("DAVIS", "NoC90"),
+    ("DAVIS", "NoC95"),
 )
-_MAIN_METRICS = (("HQSeg-44K", "5-mIoU"), ("HQSeg-44K", "NoC90"), ("HQSeg-44K", "NoC95"),
-                 ("DAVIS", "5-mIoU"), ("DAVIS", "NoC90"), ("DAVIS", "NoC95"))  # fmt: skip
 _ABLATION_METRICS = (("HQSeg-44K", "5-mIoU"), ("HQSeg-44K", "NoC90"), ("DAVIS", "5-mIoU"), ("DAVIS", "NoC95"))
 _TIMES = (("20-SPC (CPU)", "spc20"), ("Online SPC (CPU)", "online_spc"))
 _ON = (("dpe", "on"), ("dha", "on"), ("hmoe", "on"), ("dlu", "on"))
@@ -61,9 +65,16 @@ def main(run: Run) -> Table:
     reference = _reference(run)
     rows = []
     for line in MAIN:
-        for variant in _matching(run, line) or [None]:
-            rows.append(Row((*_names(run, line, variant), *_times(run, line, variant, reference, MAIN[-1]),
-                             *(_quality(run, line, variant, d, m) for d, m in _MAIN_METRICS))))  # fmt: skip
+        for variant in _matching(run, line):
+            rows.append(
+                Row(
+                    (
+                        *_names(run, line, variant),
+                        *_times(run, line, variant, reference, MAIN[-1]),
+                        *(_quality(run, line, variant, d, m) for d, m in _MAIN_METRICS),
+                    )
+                )
+            )
     columns = [Column("method", "Method"), Column("variant", "Ours"), Column("weights_status", "Our weights")]
     columns += [
         Column(k, t, "Time, × Inter2Former", "low", True)
@@ -82,14 +93,20 @@ def ablation(run: Run) -> Table:
     reference = _reference(run)
     rows = []
     for line in ABLATION:
-        for variant in _matching(run, line) or [None]:
-            rows.append(Row((*_names(run, line, variant), *(_quality(run, line, variant, d, m) for d, m in _ABLATION_METRICS),
-                             *_times(run, line, variant, reference, None))))  # fmt: skip
+        for variant in _matching(run, line):
+            rows.append(
+                Row(
+                    (
+                        *_names(run, line, variant),
+                        *(_quality(run, line, variant, d, m) for d, m in _ABLATION_METRICS),
+                        *_times(run, line, variant, reference, None),
+                    )
+                )
+            )
     columns = [Column("method", "Row"), Column("variant", "Ours"), Column("weights_status", "Our weights")]
     columns += [_metric_column(d, m) for d, m in _ABLATION_METRICS]
     columns += [
-        Column(k, t, "Time, × base", "low")
-        for k, t in (("20-SPC ratio", "20-SPC"), ("Online ratio", "Online"))
+        Column(k, t, "Time, × base", "low") for k, t in (("20-SPC ratio", "20-SPC"), ("Online ratio", "Online"))
     ]
     claims = [
         f"{r.variant}: {r.value:g} %"
@@ -97,7 +114,8 @@ def ablation(run: Run) -> Table:
         if r.unit == "%"
     ]
     notes = (*_notes(run), f"The paper's text also claims † {'; '.join(claims)}.") if claims else _notes(run)
-    caption = f"{TRIPLE} Times: ratios to our base{f', {speed.describe(run)}' if reference else ''}; the paper's table has none."
+    at = f", {speed.describe(run)}" if reference else ""
+    caption = f"{TRIPLE} Times: ratios to our base{at}; the paper's table has none."
     return Table("ablation", "The paper's ablation table", caption, tuple(columns), tuple(rows), notes)
 
 
@@ -113,36 +131,54 @@ def baselines(run: Run, everything: bool = False) -> Table:
         if not everything and not (row.dataset in touched and row.method in methods):
             continue
         variant = next(
-            (
-                v
-                for v, s in mine.items()
-                if s.method == row.method and _same_backbone(s.backbone, row.backbone)
-            ),
+            (v for v, s in mine.items() if s.method == row.method and _same_backbone(s.backbone, row.backbone)),
             None,
         )
         key = PUBLISHED[row.metric]
         value = _beside(run, variant, row.dataset, key, row)
-        rows.append(Row((row.method, row.backbone, row.variant or "–", row.training_data or "–", row.dataset, metric(key).title, value,
-                         variant or "–", run.status(variant) if variant else "–", _kind(row), row.source), row.dataset))  # fmt: skip
+        rows.append(
+            Row(
+                (
+                    row.method,
+                    row.backbone,
+                    row.variant or "–",
+                    row.training_data or "–",
+                    row.dataset,
+                    metric(key).title,
+                    value,
+                    variant or "–",
+                    run.status(variant) if variant else "–",
+                    _kind(row),
+                    row.source,
+                ),
+                row.dataset,
+            )
+        )
     rows.sort(key=lambda r: r.cells[6].measured is None if isinstance(r.cells[6], Value) else True)
     columns = (
-        Column("method", "Method"), Column("backbone", "Backbone"), Column("configuration", "Configuration"),
-        Column("training_data", "Trained on"), Column("dataset", "Data set"), Column("metric", "Metric"),
-        Column("value", "Published | ours | difference", beside=True), Column("variant", "Ours"),
-        Column("weights_status", "Our weights"), Column("source_kind", "Kind of source"), Column("source", "Source"),
-    )  # fmt: skip
-    return Table(
-        "baselines", "Published baselines", TRIPLE, columns, tuple(rows), _notes(run) if rows else ()
+        Column("method", "Method"),
+        Column("backbone", "Backbone"),
+        Column("configuration", "Configuration"),
+        Column("training_data", "Trained on"),
+        Column("dataset", "Data set"),
+        Column("metric", "Metric"),
+        Column("value", "Published | ours | difference", beside=True),
+        Column("variant", "Ours"),
+        Column("weights_status", "Our weights"),
+        Column("source_kind", "Kind of source"),
+        Column("source", "Source"),
     )
+    return Table("baselines", "Published baselines", TRIPLE, columns, tuple(rows), _notes(run) if rows else ())
 
 
-def _matching(run: Run, line: Line) -> list[str]:
-    found = []
+def _matching(run: Run, line: Line) -> list[str | None]:
+    """Variants of a row; [None] where the run has none."""
+    found: list[str | None] = []
     for variant in run.variants:
         system = systems.of(run, variant)
         if system.method == line.method and (not line.switches or system.switches == line.switches):
             found.append(variant)
-    return found
+    return found or [None]
 
 
 def _names(run: Run, line: Line, variant: str | None) -> tuple[Cell, ...]:
@@ -169,9 +205,7 @@ def _beside(run: Run, variant: str | None, dataset: str, key: str, row: Publishe
         return replace(value, missing="not measured: needs " + ", ".join(needs))
     ours = systems.our_dataset(run, dataset)
     whole = run.summary[
-        (run.summary["variant"] == variant)
-        & (run.summary["dataset"] == ours)
-        & (run.summary["metric"] == key)
+        (run.summary["variant"] == variant) & (run.summary["dataset"] == ours) & (run.summary["metric"] == key)
     ]
     whole = whole[whole["size_bin"].isin(("", "all"))]
     if len(whole) == 0:
@@ -191,28 +225,22 @@ def _beside(run: Run, variant: str | None, dataset: str, key: str, row: Publishe
 def _published(line: Line, dataset: str, name: str) -> Published | None:
     for variant in line.published:
         found = published.find(method=line.method, variant=variant, dataset=dataset, metric=name)
-        found = [
-            r for r in found if r.backbone == line.backbone or r.backbone.startswith(f"{line.backbone} (")
-        ]
+        found = [r for r in found if r.backbone == line.backbone or r.backbone.startswith(f"{line.backbone} (")]
         if found:
             return found[0]
     return None
 
 
-def _times(
-    run: Run, line: Line, variant: str | None, reference: str | None, unit: Line | None
-) -> tuple[Value, ...]:
+def _times(run: Run, line: Line, variant: str | None, reference: str | None, unit: Line | None) -> tuple[Value, ...]:
     values = []
     for name, kind in _TIMES:
         value = Value(missing="not timed")
         if variant is not None and reference is not None:
             value = speed.ratio(run, variant, kind, reference)
-        # A lite form's time is no measurement of the published system: it stands in its row without a published neighbour.
+        # A lite form's time is no measurement of the published system: no published number stands beside it.
         full = variant is None or not systems.of(run, variant).small
         mine, one = (
-            (_published(line, "(unspecified)", name), _published(unit, "(unspecified)", name))
-            if unit
-            else (None, None)
+            (_published(line, "(unspecified)", name), _published(unit, "(unspecified)", name)) if unit else (None, None)
         )
         if full and mine is not None and one is not None:
             value = replace(value, published=mine.value / one.value, trusted=mine.trusted and one.trusted)
@@ -222,9 +250,7 @@ def _times(
 
 def _reference(run: Run) -> str | None:
     """The variant that is 1 in the ratios: Inter2Former with all parts on, the base first."""
-    candidates = [
-        v for v in [run.base, *run.variants] if v is not None and systems.of(run, v).switches == _ON
-    ]
+    candidates = [v for v in [run.base, *run.variants] if v is not None and systems.of(run, v).switches == _ON]
     return next((v for v in candidates if speed.milliseconds(run, v, "later") is not None), None)
 
 
@@ -244,5 +270,8 @@ def _kind(row: Published) -> str:
 
 def _notes(run: Run) -> tuple[str, ...]:
     protocols = run.protocol()
-    return (published.MARK, f"Measured numbers: protocol {protocols}; only results on the whole published data set, with trained "
-            "weights of the full-size model, stand beside a published one.")  # fmt: skip
+    return (
+        published.MARK,
+        f"Measured numbers: protocol {protocols}; only results on the whole published data set, with trained "
+        "weights of the full-size model, stand beside a published one.",
+    )

@@ -125,9 +125,7 @@ def episode(segmenter: NearestClick, sample: Sample) -> list[dict[str, Any]]:
         prediction = session.click(click) > 0
         iou = float((prediction & truth).sum() / max(1, (prediction | truth).sum()))
         place = (-1, -1, False) if click is None else click
-        rows.append(
-            {"click": index, "y": place[0], "x": place[1], "positive": place[2], "iou": iou, "biou": iou**1.5}
-        )
+        rows.append({"click": index, "y": place[0], "x": place[1], "positive": place[2], "iou": iou, "biou": iou**1.5})
     return rows
 
 
@@ -180,7 +178,7 @@ def clicks_frame(variants: Sequence[str], datasets: Sequence[str], count: int, s
                             "weights_status": segmenter.weights_status,
                             "dataset_note": shapes.note,
                             "cell": f"{variant}-{dataset}",
-                        }  # fmt: skip
+                        }
                     )
     return pd.DataFrame(rows)
 
@@ -193,16 +191,15 @@ def latency_frame(variants: Sequence[str], seed: int = 0) -> pd.DataFrame:
         for threads in (1, 2, 4):
             for resolution in (256, 512, 1024):
                 for kind, size, base in [
-                    ("encode", "all", 90.0), ("first", "all", 40.0), ("later", "all", 20.0), ("online_spc", "all", 21.0),
-                    ("spc20", "all", 25.5), *(("first", b, 40.0) for b in BINS), *(("later", b, 12.0 + 6 * i) for i, b in enumerate(BINS)),
-                ]:  # fmt: skip
-                    ms = (
-                        base
-                        * (resolution / 512) ** 2
-                        * (1 + 0.4 * v)
-                        / threads**0.8
-                        * rng.uniform(0.95, 1.05)
-                    )
+                    ("encode", "all", 90.0),
+                    ("first", "all", 40.0),
+                    ("later", "all", 20.0),
+                    ("online_spc", "all", 21.0),
+                    ("spc20", "all", 25.5),
+                    *(("first", b, 40.0) for b in BINS),
+                    *(("later", b, 12.0 + 6 * i) for i, b in enumerate(BINS)),
+                ]:
+                    ms = base * (resolution / 512) ** 2 * (1 + 0.4 * v) / threads**0.8 * rng.uniform(0.95, 1.05)
                     ratio = 1 + 0.4 * v
                     rows.append(
                         {
@@ -223,7 +220,7 @@ def latency_frame(variants: Sequence[str], seed: int = 0) -> pd.DataFrame:
                             "peak_rss_mb": 300 + 40 * v,
                             "weights_status": VARIANTS[variant].get("status", "no weights"),
                             "error": "",
-                        }  # fmt: skip
+                        }
                     )
     return pd.DataFrame(rows)
 
@@ -253,7 +250,7 @@ def flops_frame(variants: Sequence[str]) -> pd.DataFrame:
                         "gflops": 2.05 * amount,
                         "mbytes": 60 * amount**0.5,
                         "error": "",
-                    }  # fmt: skip
+                    }
                 )
     return pd.DataFrame(rows)
 
@@ -274,7 +271,7 @@ def parts_frame(variants: Sequence[str]) -> pd.DataFrame:
                         "size_bin": "all",
                         "median_ms": 35 * gmacs * (1 + 0.3 * v),
                         "roofline_ms": 20 * gmacs,
-                    }  # fmt: skip
+                    }
                 )
     return pd.DataFrame(rows)
 
@@ -298,23 +295,30 @@ def run_folder(
     latency_frame(variants, seed).to_csv(out / "latency.csv", index=False)
     flops_frame(variants).to_csv(out / "flops.csv", index=False)
     parts_frame(variants).to_csv(out / "latency_parts.csv", index=False)
-    pd.DataFrame(columns=["stage", "variant", "dataset", "sample", "error"]).to_csv(
-        out / "failures.csv", index=False
-    )
+    pd.DataFrame(columns=["stage", "variant", "dataset", "sample", "error"]).to_csv(out / "failures.csv", index=False)
     machine = {
-        "cpu_model": "simulated CPU", "cpus": 4, "commit": f"{seed:040x}", "packages": {"numpy": np.__version__},
+        "cpu_model": "simulated CPU",
+        "cpus": 4,
+        "commit": f"{seed:040x}",
+        "packages": {"numpy": np.__version__},
         "peaks": {"1": {"fp32_gflops": 120.0, "bf16_gflops": 240.0, "copy_gb_per_s": 11.0}},
-    }  # fmt: skip
+    }
     (out / "machine.json").write_text(json.dumps(machine))
     config = {
         "command": "python -m harness.sweep +ablation=simulated",
         "ablation": {"name": "simulated", "title": "Simulated segmenters", "base": variants[0]},
         "variants": {v: VARIANTS[v] for v in variants},
         "datasets": {
-            d: {"config": {"_target_": "simulated.Shapes", "name": d, "count": count, "seed": seed + 10 * i}, "digest": f"{i:08x}", "note": "simulated", "samples": count}
+            d: {
+                "config": {"_target_": "simulated.Shapes", "name": d, "count": count, "seed": seed + 10 * i},
+                "digest": f"{i:08x}",
+                "note": "simulated",
+                "samples": count,
+            }
             for i, d in enumerate(datasets)
         },
-        "protocol": protocol, "resolved": {},
-    }  # fmt: skip
+        "protocol": protocol,
+        "resolved": {},
+    }
     (out / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     return out

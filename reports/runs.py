@@ -1,0 +1,117 @@
+"""One sweep as a report sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+RANKED = ("released", "trained here", "no weights")
+"""Weight states whose quality may be ranked; random weights never are."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a report knows of one sweep.
+
+    Attributes:
+        path: folder that was read.
+        name: name of the ablation, or of the folder.
+        clicks, summary, compare, latency, flops, failures: the files of design.md, with every known column.
+        parts: latency_parts.csv, time by part; most runs have none.
+        machine, config: machine.json and config.yaml as they are.
+        source: setting of `python -m reports` that reads this run, where it is not a folder of the user's.
+        notes: what the folder lacks or what was filled in, one sentence each, shown on the page.
+    """
+
+    path: Path
+    name: str
+    clicks: pd.DataFrame
+    summary: pd.DataFrame
+    compare: pd.DataFrame
+    latency: pd.DataFrame
+    flops: pd.DataFrame
+    parts: pd.DataFrame
+    failures: pd.DataFrame
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def ablation(self) -> Mapping[str, Any]:
+        """The `ablation` entry of config.yaml: name, title, base."""
+        given = self.config.get("ablation")
+        return given if isinstance(given, Mapping) else {}
+
+    @property
+    def variants(self) -> list[str]:
+        """Names in the order of the sweep: as configured, then as they appear in the rows."""
+        seen = [*self.variant_configs]
+        for frame in (self.clicks, self.summary, self.latency, self.flops):
+            seen += list(frame["variant"].unique())
+        present = set(self.clicks["variant"]) | set(self.summary["variant"])
+        present |= set(self.latency["variant"]) | set(self.flops["variant"])
+        return [v for v in dict.fromkeys(seen) if v in present]
+
+    @property
+    def datasets(self) -> list[str]:
+        """Names in order of appearance in the rows."""
+        return list(dict.fromkeys([*self.clicks["dataset"].unique(), *self.summary["dataset"].unique()]))
+
+    @property
+    def variant_configs(self) -> dict[str, dict[str, Any]]:
+        """Variant -> its resolved `_target_` configuration, as far as config.yaml keeps it."""
+        given = self.config.get("variants")
+        return (
+            {str(k): dict(v) for k, v in given.items() if isinstance(v, Mapping)} if isinstance(given, Mapping) else {}
+        )
+
+    @property
+    def dataset_configs(self) -> dict[str, dict[str, Any]]:
+        """Data set -> its resolved `_target_` configuration."""
+        given = self.config.get("datasets")
+        if not isinstance(given, Mapping):
+            return {}
+        return {str(k): dict(v.get("config", v)) for k, v in given.items() if isinstance(v, Mapping)}
+
+    @property
+    def base(self) -> str | None:
+        """The variant that the others are compared with; the first one where none is named."""
+        named = self.ablation.get("base")
+        if named in self.variants:
+            return str(named)
+        if len(self.compare):
+            return str(self.compare["base"].iloc[0])
+        return self.variants[0] if self.variants else None
+
+    def status(self, variant: str) -> str:
+        """The weights' state as stored: "released", "trained here", "untrained", "no weights" or "not recorded"."""
+        for frame in (self.clicks, self.latency, self.flops):
+            if "weights_status" in frame:
+                values = frame.loc[frame["variant"] == variant, "weights_status"]
+                if len(values):
+                    return str(values.iloc[-1])
+        return "not recorded"
+
+    def note(self, dataset: str) -> str:
+        """What must be said of a data set wherever its numbers stand, for example "composed"."""
+        values = self.clicks.loc[self.clicks["dataset"] == dataset, "dataset_note"]
+        return str(values.iloc[0]) if len(values) else ""
+
+    def protocol(self, dataset: str | None = None) -> str:
+        """Name(s) of the protocol behind the rows."""
+        frame = self.clicks if dataset is None else self.clicks[self.clicks["dataset"] == dataset]
+        names = list(dict.fromkeys(frame["protocol"])) or list(dict.fromkeys(self.summary["protocol"]))
+        return ", ".join(names) or "not recorded"
+
+    def samples(self, dataset: str) -> int:
+        """Number of samples with rows."""
+        return int(self.clicks.loc[self.clicks["dataset"] == dataset, "sample"].nunique())
+
+    def ranked(self, variant: str) -> bool:
+        """Whether quality of this variant may be marked as best."""
+        return self.status(variant) in RANKED

@@ -1,15 +1,14 @@
-"""The deepest pixels of an error region, by the exact Euclidean distance transform, without transforming
-everything.
+"""The deepest pixels of an error region, by the exact Euclidean distance, without transforming everything.
 
-The field pads each error map with one zero pixel and transforms the whole image (OpenCV DIST_L2, precise).
-The same pixels and distances are found with less work, in two steps:
+The field pads each error map with one zero pixel and transforms the whole image (OpenCV DIST_L2, precise). The same
+pixels and distances are found with less work, in two steps:
 
-1. Only the bounding box counts. Outside it everything is zero, and of all zero pixels outside the box the
-nearest to a
-   pixel inside lies on the ring around the box (its projection).
-2. In a large box a cheap chamfer transform bounds every distance from both sides, so that few pixels can be the deepest.
-   Their exact distances come from the outline's pixels directly if these are few, else from the exact transform on
-   windows that reach further than any of the distances can.
+1. Only the bounding box counts. Outside it everything is zero, and of all zero pixels outside the box the nearest to a
+   pixel inside lies on the ring around the box (its projection). The same holds for each connected part of the error:
+   all pixels nearer than the nearest zero belong to the same part. Parts too narrow to hold the maximum are left out.
+2. In a large box a cheap chamfer transform bounds every distance from both sides, so that few pixels can be the
+   deepest. Their exact distances come from the outline's pixels directly if these are few, else from the exact
+   transform on windows that reach further than any of the distances can.
 
 Distances are roots of whole numbers. OpenCV 5's precise transform gives some of them one unit in the last place too
 high or low, depending on the column, which would break ties at random; squares are therefore compared as whole numbers
@@ -32,7 +31,9 @@ import numpy as np
 _CHAMFER_LOW, _CHAMFER_HIGH = 0.981, 1.0206
 _SMALL_AREA = 128 * 128  # below it one exact transform costs less than choosing where to take it
 _TILE = 64  # candidates of one tile share a window
+_MOST_PARTS = 1000  # noise of more parts is taken as one
 _DIRECT_PAIRS = 1_000_000  # pixels times outline pixels up to which direct distances cost less
+_MARGIN = 1e-3  # above OpenCV's rounding; what is too much is dropped afterwards
 _SMALLEST = 0.5  # every pixel of an error has at least the distance 1
 _WORTHWHILE = 0.5  # windows of more than this share of the box: transform the box
 
@@ -57,19 +58,82 @@ class Depth:
 
     Args:
         error: (H, W) uint8, nonzero where prediction and truth disagree.
-        excluded: (y, x) pixels that are never chosen, though they count as error for the distance of the
-            others.
+        excluded: (y, x) pixels that are never chosen, though they count as error for the distance of the others.
     """
 
     def __init__(self, error: np.ndarray, excluded: Sequence[tuple[int, int]] = ()):
         left, top, width, height = cv2.boundingRect(error)
+        box = error[top : top + height, left : left + width]
+        self._parts = _split(box, (top, left), excluded)
+
+    @cached_property
+    def bounds(self) -> tuple[float, float]:
+        """The largest distance lies between these two, both included."""
+        if len(self._parts) == 1:
+            return self._parts[0].bounds
+        return self.maximum, self.maximum
+
+    @cached_property
+    def maximum(self) -> float:
+        """The largest distance, exact; 0 without an error that may be chosen."""
+        return math.sqrt(self._largest)
+
+    @cached_property
+    def _largest(self) -> int:
+        """Square of the largest distance."""
+        largest = 0
+        for part in self._parts:  # the widest first
+            if part.ceiling**2 < largest:
+                break
+            largest = max(largest, part.largest)
+        return largest
+
+    def deepest(self, share: float = 1.0) -> Places:
+        """All pixels at least `share` (0..1) of the largest distance deep, excluded ones left out."""
+        least = share**2 * self._largest
+        found = [part.at_least(least) for part in self._parts if part.ceiling**2 >= least and self._largest]
+        if not found:
+            return Places(0.0, np.empty((0, 2), np.int64), np.empty(0, np.int64))
+        at, squared = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+        order = np.lexsort((at[:, 1], at[:, 0]))
+        return Places(self.maximum, at[order], squared[order])
+
+
+def _split(box: np.ndarray, origin: tuple[int, int], excluded: Sequence[tuple[int, int]]) -> list[_Part]:
+    """The error as separate parts, those that may be deepest first; one part if it is small or very scattered."""
+    if box.size == 0:
+        return []
+    whole = [_Part(box, origin, excluded)]
+    if box.size <= _SMALL_AREA:
+        return whole
+    contours, _ = cv2.findContours(box, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not 1 < len(contours) <= _MOST_PARTS:
+        return whole
+    parts = []
+    for contour in contours:
+        x, y, width, height = cv2.boundingRect(contour)
+        filled = np.zeros((height, width), np.uint8)
+        cv2.drawContours(filled, [contour], 0, 1, cv2.FILLED, offset=(-x, -y))
+        # What lies in a hole of the part is filled as well, and comes along.
+        cv2.bitwise_and(filled, box[y : y + height, x : x + width], dst=filled)
+        parts.append(_Part(filled, (origin[0] + y, origin[1] + x), excluded))
+    return sorted(parts, key=lambda part: -part.ceiling)
+
+
+class _Part:
+    """Distances inside the bounding box of one part; arguments as those of `Depth`, with the place of the box."""
+
+    def __init__(self, box: np.ndarray, origin: tuple[int, int], excluded: Sequence[tuple[int, int]]):
+        height, width = box.shape
+        top, left = origin
         self._origin = (top - 1, left - 1)
-        self._error = np.zeros((height + 2, width + 2) if width else (0, 0), np.uint8)
-        if width:
-            self._error[1:-1, 1:-1] = error[top : top + height, left : left + width]
+        self._error = np.zeros((height + 2, width + 2), np.uint8)
+        self._error[1:-1, 1:-1] = box
         self._excluded = [
             (y - top + 1, x - left + 1) for y, x in excluded if 0 <= y - top < height and 0 <= x - left < width
         ]
+        # A disc of errors around the deepest pixel has to fit into the box.
+        self.ceiling = (min(height, width) + 1) / 2
 
     @cached_property
     def bounds(self) -> tuple[float, float]:
@@ -79,35 +143,29 @@ class Depth:
             exact = math.sqrt(_whole(self._exact.max(initial=0)))
             return exact, exact
         highest = float(self._chamfer.max())
-        return highest / _CHAMFER_HIGH, highest / _CHAMFER_LOW
+        return max(highest / _CHAMFER_HIGH, self._of_the_best), highest / _CHAMFER_LOW
 
     @cached_property
-    def maximum(self) -> float:
-        """The largest distance, exact."""
-        return self._first.maximum
+    def largest(self) -> int:
+        """Square of the largest distance."""
+        return int(self._top[1].max(initial=0))
 
     @cached_property
-    def _first(self) -> Places:
-        return self._places(1.0)
+    def _top(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._candidates(self.bounds[0] - _MARGIN)
 
-    def deepest(self, share: float = 1.0) -> Places:
-        """All pixels at least `share` (0..1) of the largest distance deep, excluded ones left out."""
-        return self._first if share == 1.0 else self._places(share)
+    def at_least(self, least: float) -> tuple[np.ndarray, np.ndarray]:
+        """Image coordinates (n, 2) and squared distances (n,) of all pixels with at least this squared distance."""
+        enough = self.bounds[0] ** 2 <= least
+        flat, squared = self._top if enough else self._candidates(math.sqrt(least) - _MARGIN)
+        kept = (squared >= least) & (squared > 0)
+        return np.stack(np.divmod(flat[kept], self._error.shape[1]), axis=1) + self._origin, squared[kept]
 
-    def _places(self, share: float) -> Places:
-        flat, squared = self._candidates(share)
-        largest = int(squared.max(initial=0))
-        kept = (squared >= share**2 * largest) & (squared > 0)
-        at = np.stack(np.divmod(flat[kept], max(1, self._error.shape[1])), axis=1) + self._origin
-        return Places(math.sqrt(largest), at, squared[kept])
-
-    def _candidates(self, share: float) -> tuple[np.ndarray, np.ndarray]:
-        """Indices into the box, ascending, of all pixels that may be deep enough, and their squared distances."""
+    def _candidates(self, least: float) -> tuple[np.ndarray, np.ndarray]:
+        """Indices into the box of all pixels that may be so deep, and their squared distances."""
         if self._error.size <= _SMALL_AREA:
-            # The margin only has to be above OpenCV's rounding; what is too much is dropped by `deepest`.
-            flat = np.flatnonzero(self._exact > max(0.0, share * self.bounds[0] - 1e-3))
+            flat = np.flatnonzero(self._exact > max(0.0, least))
             return flat, _whole(self._exact.ravel()[flat])
-        least = share * max(self.bounds[0], self._deep_enough)
         flat = np.flatnonzero(self._chamfer >= max(least * _CHAMFER_LOW, _SMALLEST))
         if flat.size * len(self._outline) <= _DIRECT_PAIRS:
             return flat, self._to_outline(flat)
@@ -130,7 +188,7 @@ class Depth:
         return _whole(distance)
 
     @cached_property
-    def _deep_enough(self) -> float:
+    def _of_the_best(self) -> float:
         """Exact distance of the pixel that looks deepest: the largest one is no smaller."""
         best = int(self._chamfer.argmax())
         if self._chamfer.flat[best] == 0:

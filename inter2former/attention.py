@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inter2former.derived import Derived
+from inter2former.encoders.linear import Linear
 from inter2former.losses import COMMITMENT, commitment_loss
 
 
@@ -63,11 +64,11 @@ def code_attention(query: Tensor, keys: Tensor, codes: Tensor, value: Tensor) ->
     Returns:
         (N, C), equal to softmax(query keys[codes]' / sqrt(C)) value.
     """
-    present, codes, counts = codes.unique(return_inverse=True, return_counts=True)
-    counts = counts.to(value.dtype)
-    sums = value.new_zeros(len(present), value.shape[1]).index_add(0, codes, value)
-    scores = torch.addmm(counts.log(), query, keys[present].t(), alpha=1 / math.sqrt(query.shape[1]))
-    return scores.softmax(-1) @ (sums / counts[:, None])
+    counts = torch.bincount(codes, minlength=len(keys)).to(value.dtype)
+    sums = value.new_zeros(len(keys), value.shape[1]).index_add_(0, codes, value)
+    # Codes that no token has get a bias of log 0: no weight.
+    scores = torch.addmm(counts.log(), query, keys.t(), alpha=1 / math.sqrt(query.shape[1]))
+    return scores.softmax(-1) @ (sums / counts.clamp_min(1)[:, None])
 
 
 class BSQ(nn.Module):
@@ -97,9 +98,9 @@ class BSQ(nn.Module):
 
     def codes(self, key: Tensor) -> Tensor:
         """Return the codes (L,) int64 of keys (L, dim); the first output is the most significant bit."""
-        bits = self.code_proj(key) >= 0
-        weights = 2 ** torch.arange(self.bits - 1, -1, -1, device=key.device)
-        return (bits * weights).sum(-1)
+        bits = (self.code_proj(key) >= 0).to(key.dtype)
+        weights = 2.0 ** torch.arange(self.bits - 1, -1, -1, dtype=key.dtype, device=key.device)
+        return (bits @ weights).long()
 
     def quantise(self, key: Tensor) -> tuple[Tensor, Tensor]:
         """Training form: quantised keys (L, dim) with straight-through gradient, and the commitment loss."""
@@ -146,8 +147,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, head_dim: int, bits: int, kind: str) -> None:
         super().__init__()
         self.head_dim, self.kind = head_dim, kind
-        self.qkv_proj = nn.Linear(dim, 3 * head_dim)
-        self.o_proj = nn.Linear(head_dim, dim)
+        self.qkv_proj = Linear(dim, 3 * head_dim)
+        self.o_proj = Linear(head_dim, dim)
         if kind == "vq":
             self.vq_attn = VQ(head_dim, 2**bits)
         else:
@@ -183,12 +184,15 @@ class Attention(nn.Module):
         codes = self.quantiser.codes(key)
         if self.kind != "on" or not len(boundary):
             return code_attention(query, self.quantiser.keys(), codes, value), loss
-        coarse = torch.ones(len(z), dtype=torch.bool, device=z.device)
-        coarse[boundary] = False
-        rest = coarse.nonzero()[:, 0]
-        out = z.new_empty(len(z), self.head_dim)
-        out = out.index_copy(0, boundary, self._close(query, key, value, grid, boundary))
-        return out.index_copy(0, rest, code_attention(query[rest], self.quantiser.keys(), codes, value)), loss
+        if 2 * len(boundary) < len(z):
+            out = code_attention(query, self.quantiser.keys(), codes, value)
+        else:
+            rest = torch.ones(len(z), dtype=torch.bool, device=z.device)
+            rest[boundary] = False
+            rows = rest.nonzero()[:, 0]
+            part = code_attention(query[rows], self.quantiser.keys(), codes, value)
+            out = z.new_empty(len(z), self.head_dim).index_copy(0, rows, part)
+        return out.index_copy(0, boundary, self._close(query, key, value, grid, boundary)), loss
 
     def _close(self, query: Tensor, key: Tensor, value: Tensor, grid: tuple[int, int], rows: Tensor) -> Tensor:
         """Return full attention for the queries `rows`."""

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from inter2former.encoders.linear import tensor_identity
+
 T = TypeVar("T")
 
 
@@ -22,7 +24,7 @@ class Derived:
 
     def get(self, key: Hashable, sources: Sequence[Tensor], build: Callable[[], T]) -> T:
         """Return the entry `key`, calling `build` if it is missing or a source has changed."""
-        tag = tuple((source.data_ptr(), source._version, source.dtype) for source in sources)
+        tag = tuple((tensor_identity(source), source.dtype) for source in sources)
         entry = self._entries.get(key)
         if entry is None or entry[0] != tag:
             entry = (tag, build())

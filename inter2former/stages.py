@@ -28,7 +28,7 @@ FOLDS = (1, 1, 2, 4)
 
 
 class Around(NamedTuple):
-    """What lies just outside a map: top and bottom (w + 2, C) with corners, left and right (h, C)."""
+    """What lies just outside a map, as lines (n + 2, C): with corners at top and bottom, else zeros at the ends."""
 
     top: Tensor
     bottom: Tensor
@@ -91,44 +91,46 @@ def edges_around(edge: Tensor, box: Box) -> Around | None:
     _, channels, height, width = edge.shape
     if (box.height, box.width) == (height, width):
         return None
-
-    def line(rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
-        top, bottom = max(rows[0], 0), min(rows[1], height)
-        left, right = max(columns[0], 0), min(columns[1], width)
-        size = rows[1] - rows[0], columns[1] - columns[0]
-        if top >= bottom or left >= right:
-            return edge.new_zeros(size[0] * size[1], channels)
-        part = edge[0, :, top:bottom, left:right]
-        missing = (left - columns[0], columns[1] - right, top - rows[0], rows[1] - bottom)
-        return F.pad(part, missing).flatten(1).t()
-
-    wide = (box.left - 1, box.right + 1)
-    tall = (box.top, box.bottom)
-    return Around(
-        line((box.top - 1, box.top), wide),
-        line((box.bottom, box.bottom + 1), wide),
-        line(tall, (box.left - 1, box.left)),
-        line(tall, (box.right, box.right + 1)),
-    )
+    first, last = max(box.left - 1, 0), min(box.right + 1, width)
+    lines = []
+    for row in (box.top - 1, box.bottom):
+        line = edge.new_zeros(box.width + 2, channels)
+        if 0 <= row < height:
+            line[first - box.left + 1 : last - box.left + 1] = edge[0, :, row, first:last].t()
+        lines.append(line)
+    for column in (box.left - 1, box.right):
+        line = edge.new_zeros(box.height + 2, channels)
+        if 0 <= column < width:
+            line[1:-1] = edge[0, :, box.top : box.bottom, column].t()
+        lines.append(line)
+    return Around(*lines)
 
 
-def _correct(out: Tensor, weight: Tensor, around: Around) -> None:
-    """Subtract from a folded map (h, w, f, f, C'), in place, what convolving with weight took from outside."""
-    top = F.conv1d(around.top.t()[None], weight[:, :, 0])[0].t()
-    bottom = F.conv1d(around.bottom.t()[None], weight[:, :, 2])[0].t()
-    left = F.conv1d(around.left.t()[None], weight[:, :, :, 0], padding=1)[0].t()
-    right = F.conv1d(around.right.t()[None], weight[:, :, :, 2], padding=1)[0].t()
-    out[0, :, 0] -= top.reshape(out[0, :, 0].shape)
-    out[-1, :, -1] -= bottom.reshape(out[0, :, 0].shape)
-    out[:, 0, :, 0] -= left.reshape(out[:, 0, :, 0].shape)
-    out[:, -1, :, -1] -= right.reshape(out[:, 0, :, 0].shape)
+def _side_kernels(weight: Tensor) -> list[Tensor]:
+    """Return the kernels (3 C, C') with which the lines of `Around` enter a 3x3 convolution (C', C, 3, 3)."""
+    sides = (weight[:, :, 0], weight[:, :, 2], weight[:, :, :, 0], weight[:, :, :, 2])
+    return [side.permute(2, 1, 0).flatten(0, 1).contiguous() for side in sides]
+
+
+def _correct(out: Tensor, kernels: Sequence[Tensor], around: Around) -> None:
+    """Subtract from a folded map (h, w, f, f, C'), in place, what its convolution took from outside."""
+    borders = (out[0, :, 0], out[-1, :, -1], out[:, 0, :, 0], out[:, -1, :, -1])
+    for border, line, kernel in zip(borders, around, kernels, strict=True):
+        channels = line.shape[1]
+        # Three neighbours of a line in a row are one row of an overlapping view.
+        taps = line.as_strided((len(line) - 2, 3 * channels), (channels, 1))
+        border -= (taps @ kernel).view(border.shape)
 
 
 def wide_stage(x: Tensor, stage: Stage, derived: Derived, term: Tensor, around: Around | None) -> Tensor:
     """Run a stage by mixing channels first: x (h, w, C), term (2h, 2w, C') -> (2h, 2w, C'); no activation."""
     h, w, _ = x.shape
     weight = stage.conv.weight
-    mix = derived.get((stage, "mix"), [weight], lambda: weight.permute(2, 1, 3, 0).flatten(2).contiguous())
+    mix, sides = derived.get(
+        (stage, "mix"),
+        [weight],
+        lambda: (weight.permute(2, 1, 3, 0).flatten(2).contiguous(), _side_kernels(weight)),
+    )
     scale, shift = affine(x, stage.norm)
     normed = torch.addcmul(shift, x, scale)
     mixed = x.new_empty(h, 3, w, mix.shape[2])
@@ -146,7 +148,7 @@ def wide_stage(x: Tensor, stage: Stage, derived: Derived, term: Tensor, around: 
         dim=1,
     )
     if around is not None:
-        _correct(out[:, :, None, None], weight, around)
+        _correct(out[:, :, None, None], sides, around)
     return out
 
 
@@ -163,56 +165,57 @@ def _pad_cells(x: Tensor, cells: int) -> Tensor:
     return out
 
 
-def _beyond(outermost: Tensor, next_one: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Return the doubled, normalised map just outside one side, along the low resolution: (n, C)."""
-    return torch.addcmul(shift, outermost * BEYOND[0] + next_one * BEYOND[1], scale)
+def _double_lines(outermost: Tensor, next_one: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Return the doubled, normalised map just outside two opposite sides, corners included.
 
+    Args:
+        outermost: (2, n, C), the lines along the sides before doubling.
+        next_one: (2, n, C), the lines next to them.
 
-def _double_line(line: Tensor) -> Tensor:
-    """Double a line (n, C) and add the positions just outside: (2n + 2, C)."""
-    inner = F.interpolate(line.t()[None, :, :, None], (2 * len(line), 1), mode="bicubic", align_corners=False)
-    second = min(1, len(line) - 1)
-    first = line[:1] * BEYOND[0] + line[second : second + 1] * BEYOND[1]
-    last = line[-1:] * BEYOND[0] + line[-1 - second : len(line) - second] * BEYOND[1]
-    return torch.cat([first, inner[0, :, :, 0].t(), last])
+    Returns:
+        (2, 2n + 2, C).
+    """
+    beyond = torch.addcmul(shift, outermost * BEYOND[0] + next_one * BEYOND[1], scale)
+    count = beyond.shape[1]
+    inner = F.interpolate(beyond.transpose(1, 2)[..., None], (2 * count, 1), mode="bicubic", align_corners=False)
+    ends, nexts = [0, count - 1], [min(1, count - 1), max(count - 2, 0)]
+    corners = beyond[:, ends] * BEYOND[0] + beyond[:, nexts] * BEYOND[1]
+    return torch.cat([corners[:, :1], inner[..., 0].transpose(1, 2), corners[:, 1:]], dim=1)
 
 
 def doubled_around(x: Tensor, scale: Tensor, shift: Tensor) -> Around:
     """Return what a doubled map would hold just outside, given the folded map (h, w, f, f, C) before."""
-    h, w, factor = x.shape[:3]
-
-    def row(index: int) -> Tensor:
-        return x[index // factor, :, index % factor].flatten(0, 1)
-
-    def column(index: int) -> Tensor:
-        return x[:, index // factor, :, index % factor].flatten(0, 1)
-
-    last, second = h * factor - 1, min(1, h * factor - 1)
-    top = _double_line(_beyond(row(0), row(second), scale, shift))
-    bottom = _double_line(_beyond(row(last), row(last - second), scale, shift))
-    last, second = w * factor - 1, min(1, w * factor - 1)
-    left = _double_line(_beyond(column(0), column(second), scale, shift))[1:-1]
-    right = _double_line(_beyond(column(last), column(last - second), scale, shift))[1:-1]
+    h, w, f = x.shape[:3]
+    rows = [(i // f, i % f) for i in (0, h * f - 1, min(1, h * f - 1), max(h * f - 2, 0))]
+    columns = [(i // f, i % f) for i in (0, w * f - 1, min(1, w * f - 1), max(w * f - 2, 0))]
+    lines = torch.stack([x[cell, :, inner].flatten(0, 1) for cell, inner in rows])
+    top, bottom = _double_lines(lines[:2], lines[2:], scale, shift)
+    lines = torch.stack([x[:, cell, :, inner].flatten(0, 1) for cell, inner in columns])
+    left, right = _double_lines(lines[:2], lines[2:], scale, shift)
+    for line in (left, right):
+        line[0], line[-1] = 0, 0
     return Around(top, bottom, left, right)
 
 
 def narrow_stage(x: Tensor, stage: Stage, derived: Derived, term: Tensor, around: Around | None) -> Tensor:
-    """Run a stage as one convolution: x (h, w, f, f, C), term (h, w, 2f, 2f, C') -> like term; no activation."""
+    """Run a stage as one convolution: x (h, w, f, f, C), term (h, w, 2f, 2f, C'); no activation."""
     factor = x.shape[2]
     weight = stage.conv.weight
-    kernel, total = derived.get(
-        (stage, "kernel"), [weight], lambda: (doubling_kernel(weight, factor), weight.sum((2, 3)))
+    kernel, total, sides = derived.get(
+        (stage, "kernel"),
+        [weight],
+        lambda: (doubling_kernel(weight, factor), weight.sum((2, 3)), _side_kernels(weight)),
     )
     scale, shift = affine(x, stage.norm)
     outside = doubled_around(x, scale, shift)
     if around is not None:
-        outside = Around(*(mine + edge for mine, edge in zip(outside, around, strict=True)))
+        outside = Around(*(mine.add_(edge) for mine, edge in zip(outside, around, strict=True)))
     padded = _pad_cells(x, 2 // factor).flatten(2).permute(2, 0, 1)[None]
     constant = (total @ shift).repeat(4 * factor**2)
     out = F.conv2d(padded, kernel * scale.repeat(factor**2)[:, None, None], constant)
     out = out[0].permute(1, 2, 0).contiguous().view(term.shape)
     out += term
-    _correct(out, weight, outside)
+    _correct(out, sides, outside)
     return out
 
 

@@ -48,10 +48,11 @@ class DecodeHead(nn.Module):
 
     def coarse(self, x: Tensor) -> Tensor:
         """Return the coarse logits (B, 1, h, w) of tokens x (B, C, h, w)."""
-        y = x.permute(0, 2, 3, 1)
+        batch, _, h, w = x.shape
+        y = x.permute(0, 2, 3, 1).flatten(0, 2)
         for layer in self.mlp:
             y = F.linear(y, layer.weight.flatten(1), layer.bias) if isinstance(layer, nn.Conv2d) else F.silu(y)
-        return y.permute(0, 3, 1, 2)
+        return y.view(batch, h, w, 1).permute(0, 3, 1, 2)
 
     def box(self, coarse: Tensor) -> Box:
         """Return the tokens to upsample given one coarse mask (h, w): all if none exceeds the threshold."""

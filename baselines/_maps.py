@@ -18,6 +18,7 @@ def group_affine(norm: nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor]:
     `nn.GroupNorm` loses its statistics on large channels-last maps (relative error 3e-4 at 1024x1024); here
     rows are summed in float32 and the rows' sums in float64.
     """
+    x = x.float() if x.dtype == torch.bfloat16 else x
     size = x.shape[1] * x.shape[2]
     mean = x.sum(dim=2).sum(dim=1, dtype=torch.float64) / size
     square = torch.linalg.vector_norm(x, dim=2).double().square().sum(dim=1) / size
@@ -30,7 +31,7 @@ def group_affine(norm: nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor]:
 def group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     """Return the one-group norm of x (B, pixels, C)."""
     scale, shift = group_affine(norm, x)
-    return torch.addcmul(shift[:, None], x, scale[:, None])
+    return torch.addcmul(shift[:, None].to(x.dtype), x, scale[:, None].to(x.dtype))
 
 
 def group_norm_linear(norm: nn.GroupNorm, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -117,6 +118,15 @@ def _unnest(x: Tensor, height: int, width: int, doublings: int) -> Tensor:
     columns = [2, *range(4, 4 + 2 * doublings, 2)]
     nested = x.view(shape).permute(0, *rows, *columns, len(shape) - 1)
     return nested.reshape(x.shape[0], height * 2**doublings, width * 2**doublings, -1)
+
+
+def nest(x: Tensor, doublings: int) -> Tensor:
+    """Bring a map (B, h, w, C) into nested order: (B, h * w, C), the way back of `run_level`'s last step."""
+    batch, height, width, channels = x.shape
+    twos = [2] * doublings
+    x = x.reshape(batch, height >> doublings, *twos, width >> doublings, *twos, channels)
+    pairs = [axis for number in range(doublings) for axis in (2 + number, 3 + doublings + number)]
+    return x.permute(0, 1, 2 + doublings, *pairs, x.ndim - 1).reshape(batch, height * width, channels)
 
 
 def resize(x: Tensor, height: int, width: int) -> Tensor:

@@ -50,10 +50,11 @@ class PositionCode(nn.Module):
 class PromptEncoder(nn.Module):
     """Clicks to sparse tokens, previous logits to a dense map."""
 
-    def __init__(self, dim: int = 256) -> None:
+    def __init__(self, dim: int = 256, kinds: int = 4) -> None:
         super().__init__()
         self.pos_embed_layer = PositionCode(dim)
-        self.point_embeds: Any = nn.ModuleList(nn.Embedding(1, dim) for _ in range(4))
+        # Negative, positive and, in released files, two box corners, which clicks have no use for.
+        self.point_embeds: Any = nn.ModuleList(nn.Embedding(1, dim) for _ in range(kinds))
         self.not_a_point_embed = nn.Embedding(1, dim)
         self.mask_downscaling = nn.Sequential(
             nn.Conv2d(1, 4, 2, 2),
@@ -74,19 +75,20 @@ class PromptEncoder(nn.Module):
         code = self.pos_embed_layer(points).permute(2, 0, 1)[None].contiguous()
         return bilinear(code, height, width)
 
-    def sparse(self, points: Tensor, positive: Tensor, size: tuple[int, int]) -> Tensor:
+    def sparse(self, points: Tensor, kinds: Tensor, size: tuple[int, int]) -> Tensor:
         """Return tokens (B, n + 1, dim): the clicks in order, then one padding token.
 
         Args:
             points: (B, n, 2) row and column in network pixels, without the half pixel to the centre.
-            positive: (B, n) bool.
+            kinds: (B, n) int64: 1 positive, 0 negative, -1 no click (a padding token).
             size: height and width of the network input.
         """
         where = (points.flip(-1) + 0.5) / points.new_tensor([size[1], size[0]])
-        kinds = torch.cat([self.point_embeds[0].weight, self.point_embeds[1].weight])
-        clicks = self.pos_embed_layer(where) + kinds[positive.long()]
-        padding = self.not_a_point_embed.weight.expand(points.shape[0], 1, -1)
-        return torch.cat([clicks, padding], dim=1)
+        table = torch.cat([self.point_embeds[0].weight, self.point_embeds[1].weight])
+        clicks = self.pos_embed_layer(where) + table[kinds.clamp_min(0)]
+        padding = self.not_a_point_embed.weight
+        clicks = torch.where((kinds < 0)[:, :, None], padding, clicks)
+        return torch.cat([clicks, padding.expand(points.shape[0], 1, -1)], dim=1)
 
     def dense(self, previous: Tensor | None, batch: int, height: int, width: int) -> Tensor:
         """Return the dense map (B, dim, height, width) of the previous logits (B, 1, ~4h, ~4w), None for none."""
@@ -188,13 +190,24 @@ class SmallMlp(nn.Module):
 
 
 class MaskDecoder(nn.Module):
-    """Two-way transformer, upscaling by 4, and one linear classifier per mask token."""
+    """Two-way transformer, upscaling by 4, and one linear classifier per mask token.
 
-    def __init__(self, dim: int = 256, heads: int = 8, hidden: int = 2048) -> None:
+    Args:
+        dim: channels of the embedding.
+        heads: of every attention.
+        hidden: width of the token MLP.
+        masks: number of mask tokens.
+        quality: predict the masks' quality.
+    """
+
+    def __init__(
+        self, dim: int = 256, heads: int = 8, hidden: int = 2048, masks: int = MASKS, quality: bool = True
+    ) -> None:
         super().__init__()
         self.transformer = TwoWayTransformer(dim, heads, hidden)
+        self.masks = masks
         self.iou_token = nn.Embedding(1, dim)
-        self.mask_tokens = nn.Embedding(MASKS, dim)
+        self.mask_tokens = nn.Embedding(masks, dim)
         self.output_upscaling = nn.Sequential(
             nn.ConvTranspose2d(dim, dim // 4, 2, 2),
             LayerNorm2d(dim // 4),
@@ -202,39 +215,50 @@ class MaskDecoder(nn.Module):
             nn.ConvTranspose2d(dim // 4, dim // 8, 2, 2),
             nn.GELU(),
         )
-        self.output_hypernetworks_mlps = nn.ModuleList(SmallMlp(dim, dim, dim // 8) for _ in range(MASKS))
-        self.iou_prediction_head = SmallMlp(dim, dim, MASKS)
+        self.output_hypernetworks_mlps = nn.ModuleList(SmallMlp(dim, dim, dim // 8) for _ in range(masks))
+        self.iou_prediction_head = SmallMlp(dim, dim, masks) if quality else None
 
-    def forward(self, image: Tensor, code: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        image: Tensor,
+        code: Tensor,
+        sparse: Tensor,
+        dense: Tensor,
+        skips: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
         """Decode.
 
         Args:
             image, dense: (B, dim, h, w) embedding and dense prompt.
             code: (1, dim, h, w) position code of the grid.
             sparse: (B, n, dim) click tokens.
+            skips: fine maps to add while upscaling, in nested order: (B, 4 h w, dim / 4), (B, 16 h w, dim / 8).
 
         Returns:
-            Mask logits (B, 4, 4h, 4w) and quality predictions (B, 4).
+            Mask logits (B, masks, 4h, 4w) and quality predictions (B, masks), None without that head.
         """
         batch, _, height, width = image.shape
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([own.expand(batch, -1, -1), sparse], dim=1)
         pixels = (image + dense).flatten(2).transpose(1, 2)
         tokens, pixels = self.transformer(tokens, pixels, code.flatten(2).transpose(1, 2))
-        fine = self.upscale(pixels)
+        fine = self.upscale(pixels, skips)
         classifiers = [mlp(tokens[:, 1 + m]) for m, mlp in enumerate(self.output_hypernetworks_mlps)]
         masks = fine @ torch.stack(classifiers, dim=2)
         # From nested (token, its 2x2 children, their 2x2 children) to row-major order.
-        nested = masks.view(batch, height, width, 2, 2, 2, 2, MASKS).permute(0, 7, 1, 3, 5, 2, 4, 6)
-        return nested.reshape(batch, MASKS, 4 * height, 4 * width), self.iou_prediction_head(tokens[:, 0])
+        nested = masks.view(batch, height, width, 2, 2, 2, 2, self.masks).permute(0, 7, 1, 3, 5, 2, 4, 6)
+        quality = None if self.iou_prediction_head is None else self.iou_prediction_head(tokens[:, 0])
+        return nested.reshape(batch, self.masks, 4 * height, 4 * width), quality
 
-    def upscale(self, pixels: Tensor) -> Tensor:
+    def upscale(self, pixels: Tensor, skips: tuple[Tensor, Tensor] | None) -> Tensor:
         """Return features (B, 16 * h * w, dim / 8) at four times the resolution, pixels nested within tokens."""
         first, norm, _, second, _ = self.output_upscaling
         assert isinstance(norm, LayerNorm2d)
         x = children(first, pixels)
+        x = x if skips is None else x + skips[0]
         x = F.gelu(F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps))
-        return F.gelu(children(second, x))
+        x = children(second, x)
+        return F.gelu(x if skips is None else x + skips[1])
 
 
 def children(conv: nn.Module, x: Tensor) -> Tensor:
@@ -245,6 +269,6 @@ def children(conv: nn.Module, x: Tensor) -> Tensor:
 
 
 def click_tensors(clicks: Sequence[tuple[float, float, bool]]) -> tuple[Tensor, Tensor]:
-    """Return points (1, n, 2) float32 and positive (1, n) bool of (row, column, positive)."""
+    """Return points (1, n, 2) float32 and kinds (1, n) int64 of (row, column, positive)."""
     points = torch.tensor([[y, x] for y, x, _ in clicks], dtype=torch.float32).view(1, -1, 2)
-    return points, torch.tensor([positive for _, _, positive in clicks], dtype=torch.bool).view(1, -1)
+    return points, torch.tensor([positive for _, _, positive in clicks], dtype=torch.int64).view(1, -1)

@@ -84,10 +84,23 @@ def read(path: str | Path, name: str = "this model") -> tuple[dict[str, Tensor],
     return _tensors(content, path, name), RELEASED
 
 
-def load(module: nn.Module, state: Mapping[str, Tensor], path: Path, name: str, derived: tuple[str, ...] = ()) -> None:
-    """Take over `state` strictly; unknown keys that end in one of `derived` are dropped."""
+def load(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    path: Path,
+    name: str,
+    derived: tuple[str, ...] = (),
+    optional: str | None = None,
+) -> None:
+    """Take over `state` strictly.
+
+    Unknown keys that end in one of `derived` are dropped; where keys that begin with `optional` are missing, the
+    module keeps its own values.
+    """
     own = module.state_dict()
     state = {key: value for key, value in state.items() if key in own or not key.endswith(derived or ("\0",))}
+    if optional is not None:
+        state = {**{key: value for key, value in own.items() if key.startswith(optional)}, **state}
     missing = [key for key in own if key not in state]
     surplus = [key for key in state if key not in own]
     shapes = [key for key in own if key in state and state[key].shape != own[key].shape]

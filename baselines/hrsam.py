@@ -197,17 +197,17 @@ class HRSAMNet(nn.Module):
         self.decode_head = MaskDecoder(OUT)
 
     def decode(
-        self, image: Tensor, code: Tensor, points: Tensor, positive: Tensor, previous: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+        self, image: Tensor, code: Tensor, points: Tensor, kinds: Tensor, previous: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Return mask logits (B, 4, 4h, 4w) and quality predictions (B, 4).
 
         Args:
             image: (B, 256, h, w) embedding; code: (1, 256, h, w) position code of its grid.
-            points, positive: (B, n, 2) row and column in network pixels, and (B, n) bool.
+            points, kinds: (B, n, 2) row and column in network pixels, and (B, n) int64, 1 positive, 0 negative.
             previous: (B, 1, 4h, 4w) logits of mask 0 of the last click, None at the first.
         """
         batch, _, h, w = image.shape
-        sparse = self.neck.sparse(points, positive, (PATCH * h, PATCH * w))
+        sparse = self.neck.sparse(points, kinds, (PATCH * h, PATCH * w))
         return self.decode_head(image, code, sparse, self.neck.dense(previous, batch, h, w))
 
 
@@ -338,8 +338,8 @@ class Session:
             y, x, positive = click
             scaled = (y * frame.resized[0] / frame.padded[0], x * frame.resized[1] / frame.padded[1])
             self.clicks.append((*scaled, bool(positive)))
-        points, positives = click_tensors(self.clicks)
-        masks, _ = self.net.decode(image, self.embedding.code, points, positives, self.previous)
+        points, kinds = click_tensors(self.clicks)
+        masks, _ = self.net.decode(image, self.embedding.code, points, kinds, self.previous)
         self.previous = masks[:, :1]
         whole = bilinear(self.previous, PATCH * image.shape[2], PATCH * image.shape[3])
         cropped = whole[:, :, : frame.resized[0], : frame.resized[1]]

@@ -53,11 +53,11 @@ def test_hrsam_golden(entry, filled):
     previous = None
     for step in range(len(golden["clicks"])):
         clicks = golden["clicks"][: step + 1]
-        points, positive = clicks[None, :, :2].float(), clicks[None, :, 2].bool()
-        sparse = net.neck.sparse(points, positive, (16 * h, 16 * w))
+        points, kinds = clicks[None, :, :2].float(), clicks[None, :, 2]
+        sparse = net.neck.sparse(points, kinds, (16 * h, 16 * w))
         assert_close(sparse, golden[f"sparse_embeds_{step}"], entry, f"sparse_embeds_{step}")
         check(net.neck.dense(previous, 1, h, w), f"dense_embeds_sub_{step}")
-        masks, quality = net.decode(image, code, points, positive, previous)
+        masks, quality = net.decode(image, code, points, kinds, previous)
         check(masks, f"masks_{step}")
         assert_close(quality, golden[f"iou_pred_{step}"], entry, f"iou_pred_{step}")
         previous = masks[:, :1]

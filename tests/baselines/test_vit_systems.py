@@ -86,9 +86,9 @@ def test_hrsam_costs_what_its_specification_says(plusplus, once, monkeypatch):
     # of the others are saved, but for the one learned vector.
     padded = 6 * (80**2 - 64**2 + (48**2 - 32**2 if plusplus else 0)) * 4 * 768**2 / 1e9
     assert gmacs(lambda: lean.backbone(image))[1] == pytest.approx(once - padded, rel=1e-3)
-    points, positive = torch.zeros(1, 3, 2, device="meta"), torch.ones(1, 3, dtype=torch.bool, device="meta")
+    points, kinds = torch.zeros(1, 3, 2, device="meta"), torch.ones(1, 3, dtype=torch.int64, device="meta")
     previous = empty(1, 1, 256, 256)
-    cost = gmacs(lambda: net.decode(embedding, embedding, points, positive, previous))[1]
+    cost = gmacs(lambda: net.decode(embedding, embedding, points, kinds, previous))[1]
     assert cost == pytest.approx(1.85, rel=1e-2)
 
 

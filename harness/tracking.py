@@ -6,6 +6,7 @@ refused, and delivering twice changes nothing. `mlflow.json` in the folder remem
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -72,6 +73,55 @@ def deliver(out: Path, settings: Mapping[str, Any]) -> str:
         # Two processes that create the SQLite schema at once crash each other.
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _Delivery(out, uri, str(settings.get("experiment") or "interactive-segmentation")).run()
+
+
+def try_deliver_training(folder: Path, settings: Mapping[str, Any]) -> str:
+    """Deliver a training run (`run.json`, `history.jsonl`); on any trouble return a line instead of raising."""
+    try:
+        return f"MLflow: {deliver_training(folder, settings)}"
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        return f"MLflow could not be reached or written: {text}. The curves are in {folder / 'history.jsonl'}"
+
+
+def deliver_training(folder: Path, settings: Mapping[str, Any]) -> str:
+    """Log a training run: settings, one metric per curve by step, the record as an artifact. Returns the URI.
+
+    Delivering again replaces the run of before.
+    """
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
+
+    uri = tracking_uri(folder, settings)
+    with open(folder.absolute().parent / ".mlflow.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        client = MlflowClient(tracking_uri=uri)
+        name = str(settings.get("experiment") or "interactive-segmentation-training")
+        found = client.get_experiment_by_name(name)
+        root = (folder.absolute().parent / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
+        experiment = found.experiment_id if found else client.create_experiment(name, artifact_location=root)
+        before = _read_json(folder / _STATE, {}).get(uri)
+        if before:
+            with contextlib.suppress(Exception):
+                client.delete_run(before)
+        record = _read_json(folder / "run.json", {})
+        run = client.create_run(experiment, run_name=record.get("name"), tags={"is.kind": "training"}).info.run_id
+        chosen = {k: record.get(k) for k in ("variant", "settings", "data", "init")}
+        params = [Param(k, v[:5000]) for k, v in _flatten(chosen).items()]
+        for start in range(0, len(params), _PARAMS_PER_CALL):
+            client.log_batch(run, params=params[start : start + _PARAMS_PER_CALL])
+        now = int(time.time() * 1000)
+        lines = (folder / "history.jsonl").read_text().splitlines()
+        entries = [json.loads(line) for line in lines]
+        metrics = [
+            Metric(_plain(k), float(v), now, int(e["step"])) for e in entries for k, v in e.items() if k != "step"
+        ]
+        for start in range(0, len(metrics), _METRICS_PER_CALL):
+            client.log_batch(run, metrics=metrics[start : start + _METRICS_PER_CALL])
+        client.log_artifact(run, str(folder / "run.json"))
+        client.set_terminated(run)
+        (folder / _STATE).write_text(json.dumps({uri: run}))
+    return uri
 
 
 class _Delivery:

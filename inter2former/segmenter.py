@@ -17,6 +17,7 @@ from inter2former.config import SWITCHES, Config, choose, make_config
 from inter2former.inputs import Frame, frame_image, prepare
 from inter2former.label_map import ClickLike, add_clicks, add_prediction, new_label_map
 from inter2former.model import ImageState, Inter2Former
+from inter2former.weights import locate
 
 SHARED = ("backbone.", "edge_detector.")
 """Entries of the parts that segmenters with equal weights share in memory."""
@@ -66,7 +67,8 @@ class Inter2FormerSegmenter:
     Args:
         preset: "lite" or "vit_b", the paper's.
         dpe, dha, routing, hmoe, dlu: the switches, see `inter2former.config.SWITCHES`.
-        weights: checkpoint, released `.pth` or our `.safetensors`; None for seeded random weights.
+        weights: checkpoint, released `.pth` or our `.safetensors`; the name of weights in `inter2former/weights`;
+            "default" for those that fit preset and switches, if the package has them; None for seeded random weights.
         channels: order in which the network gets the planes of the RGB image, "rgb" or "bgr" (how the
             released model was evaluated; specification, section 1).
         target_size: side of the square that the image is resized to (a multiple of 256); None keeps the
@@ -109,9 +111,8 @@ class Inter2FormerSegmenter:
         self.target_size = target_size
         frame_image(1, 1, target_size=target_size)
         self.keep_trace = False
-        self.model, self.weights_status, source = (
-            self._random(seed) if weights is None else self._trained(preset, weights)
-        )
+        path = locate(weights, self.config)
+        self.model, self.weights_status, source = self._random(seed) if path is None else self._trained(preset, path)
         self.encoder_key = f"inter2former/{preset}/{source}/{self.channels}/{target_size}/{self.precision}"
 
     def _random(self, seed: int) -> tuple[Inter2Former, str, str]:

@@ -95,16 +95,16 @@ def weights_to_keep(module: torch.nn.Module, half: bool = False) -> dict[str, to
     """What must be stored of a trained module: all but the pretrained trunk, which comes with its package.
 
     Args:
-        half: store matrices, kernels and tables in float16; vectors (norms, biases) stay as they are.
+        half: store matrices, kernels and tables in float16; vectors (norms, biases) and fixed filters stay as they are.
     """
-    frozen = {name for name, value in module.named_parameters() if not value.requires_grad and "trunk." in name}
-    trunk_trained = any("trunk." in name and p.requires_grad for name, p in module.named_parameters())
+    frozen = {name for name, value in module.named_parameters() if not value.requires_grad}
     kept = {}
-    for name, value in module.state_dict(keep_vars=False).items():
-        if name in frozen or ("trunk." in name and not trunk_trained):
+    for name, value in module.state_dict().items():
+        if name in frozen and "trunk." in name:
             continue
-        value = value.detach().cpu().contiguous()
-        kept[name] = value.half() if half and value.dtype == torch.float32 and value.dim() > 1 else value.clone()
+        value = value.detach().cpu().contiguous().clone()
+        shrink = half and value.dtype == torch.float32 and value.dim() > 1 and name not in frozen
+        kept[name] = value.half() if shrink else value
     return kept
 
 

@@ -128,10 +128,18 @@ def finish(run: Run, data: Data, trainer: Trainer) -> None:
     """Write the averaged weights and the record of the run."""
     module = trainer.trainee.module
     trainer.average.swap(module)
-    metadata = {"variant": json.dumps(run.variant), "steps": str(trainer.step), "weights_status": "trained here"}
-    save_weights(run.folder / WEIGHTS, module, metadata)
+    save_weights(run.folder / WEIGHTS, module, metadata(run, trainer))
     trainer.average.swap(module)
     write_record(run, data, trainer, "done")
+
+
+def metadata(run: Run, trainer: Trainer) -> dict[str, str]:
+    """What the weight file says of itself; `config` is what the model's own loader asks for."""
+    values = {"variant": json.dumps(run.variant), "steps": str(trainer.step), "weights_status": "trained here"}
+    config = getattr(trainer.trainee.module, "config", None)
+    if hasattr(config, "record"):
+        values |= {"format": "inter2former", "config": json.dumps(config.record())}
+    return values
 
 
 def write_record(run: Run, data: Data, trainer: Trainer, status: str) -> None:

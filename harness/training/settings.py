@@ -69,9 +69,9 @@ class Settings:
         if self.precision not in PRECISIONS:
             raise UserError(f"unknown training precision {self.precision!r}. {near_miss(self.precision, PRECISIONS)}")
         for side in self.sizes:
-            if side < 64 or side % 16:
+            if side < 64 or side % 32:
                 raise UserError(
-                    f"training sizes={list(self.sizes)}: each must be a multiple of 16 and at least 64 pixels."
+                    f"training sizes={list(self.sizes)}: each must be a multiple of 32 and at least 64 pixels."
                 )
         if not self.sizes:
             raise UserError("training sizes=[]: give at least one side, for example sizes=[320].")

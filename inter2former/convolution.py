@@ -1,7 +1,7 @@
 """3x3 convolutions that can write into, or add to, memory that is already there.
 
-Maps of a million pixels are mostly memory traffic, and fresh memory costs more than used one; at inference on the CPU
-the edge detector therefore works in a few buffers. Everywhere else the layer is `nn.Conv2d`.
+Maps of a million pixels are mostly memory traffic, and fresh memory costs more than used one; at inference on
+the CPU the edge detector therefore works in a few buffers. Everywhere else the layer is `nn.Conv2d`.
 """
 
 from __future__ import annotations

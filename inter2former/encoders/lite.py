@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from inter2former.encoders.precision import check_precision
 from inter2former.inputs import MEAN, STD
 
 
@@ -156,12 +157,15 @@ class LiteEncoder(nn.Module):
         precision: "fp32" or "bf16" (autocast) of the convolutions at inference.
 
     Attributes:
+        multiple: image sides must be multiples of it.
         is_pretrained: whether the trunk has its ImageNet weights.
     """
 
+    multiple = 32
+
     def __init__(self, dim: int, fine: tuple[int, ...] = (96, 32, 16), precision: str = "fp32") -> None:
         super().__init__()
-        self.precision = precision
+        self.precision = check_precision(precision)
         self.trunk = Trunk()
         self.is_pretrained = self.trunk.load_pretrained()
         self.trunk.requires_grad_(False)
@@ -174,6 +178,15 @@ class LiteEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Map normalised images (B, 3, H, W), H and W multiples of 32, to tokens (B, dim, H/16, W/16) and fine maps."""
+        shape = tuple(image.shape)
+        if (
+            len(shape) != 4
+            or shape[1] != 3
+            or not image.numel()
+            or shape[2] % self.multiple
+            or shape[3] % self.multiple
+        ):
+            raise ValueError(f"image of shape {shape}: need (B, 3, H, W), H and W multiples of {self.multiple}")
         with torch.autocast(image.device.type, torch.bfloat16) if self._half() else nullcontext():
             maps = self._trunk(image)
             tokens = self.tokens(maps[3], maps[4]) + self.down(maps[2])
@@ -182,6 +195,10 @@ class LiteEncoder(nn.Module):
                 coarser = level(maps[2 - number], coarser)
                 fine.append(coarser)
         return (tokens.float(), tuple(f.float() for f in fine)) if self._half() else (tokens, tuple(fine))
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Return the trunk's maps (B, WIDTHS[i], H / 2^(i+1), W / 2^(i+1)) of a normalised image (B, 3, H, W)."""
+        return self._trunk(image)
 
     def _half(self) -> bool:
         return self.precision == "bf16" and not torch.is_grad_enabled()

@@ -81,7 +81,7 @@ def _rows(runner: Runner, base: Runner | None, base_name: str, strict: bool) -> 
         return [{**common, "kind": "", "size_bin": ALL, "repeats": 0, "timings": 0, "error": reason}]
     contended = runner.contention()
     common |= {
-        "peak_rss_mb": max(answer["peak_mb"] for answer in runner.rounds.values()),
+        "peak_rss_mb": runner.facts.get("peak_mb", math.nan),
         "steal": latency_contention.mean(runner.loads(), "steal"),
         "other_load": latency_contention.mean(runner.loads(), "other_cpus"),
         "contended": contended,

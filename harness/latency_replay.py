@@ -32,6 +32,7 @@ class Replay:
     Attributes:
         workload: how the previous masks came about, for the table.
         boundary: (image, click) -> share of boundary tokens, where the segmenter keeps a trace with that map.
+        embeddings: of every image, once `keep` was called.
     """
 
     def __init__(self, segmenter: Any, episodes: Sequence[Episode], mode: str = "auto"):
@@ -42,6 +43,7 @@ class Replay:
         self.clicks: list[list[Click]] = [list(e.clicks) for e in self.episodes]
         self.threshold = float(segmenter.threshold)
         self.boundary: dict[tuple[int, int], float] = {}
+        self.embeddings: list[Any] = []
 
     def record(self) -> None:
         """Go once through every image, untimed: fixes the clicks of the timed passes, and notes the boundary shares."""
@@ -59,13 +61,16 @@ class Replay:
                     if flags is not None:
                         self.boundary[index, k + 1] = float(np.mean(np.asarray(flags)))
 
+    def keep(self) -> None:
+        """Encode every image, untimed: the timed passes encode the first image only and click on all of them."""
+        self.embeddings = [self.segmenter.encode(episode.image) for episode in self.episodes]
+
     def touch(self) -> None:
-        """One untimed encode and click."""
-        session = self.segmenter.start(self.segmenter.encode(self.episodes[0].image))
-        session.click(self.clicks[0][0])
+        """One untimed click."""
+        self.segmenter.start(self.embeddings[0]).click(self.clicks[0][0])
 
     def once(self, clock: PartClock | None = None) -> list[dict[str, Any]]:
-        """One pass over all episodes.
+        """One pass: encode the first image, then the clicks of all episodes. Call `keep` before.
 
         Args:
             clock: adds `parts` (part -> ms, with ``other``) to each step; only in the pass with hooks.
@@ -76,9 +81,10 @@ class Replay:
         timings: list[dict[str, Any]] = []
         for index, (episode, clicks) in enumerate(zip(self.episodes, self.clicks, strict=True)):
             label = {"image": index, "size_bin": episode.size_bin}
-            embedding, timing = _timed(partial(self.segmenter.encode, episode.image), clock)
-            timings.append({**label, "click": 0, **timing})
-            session = self.segmenter.start(embedding)
+            if index == 0:
+                _, timing = _timed(partial(self.segmenter.encode, episode.image), clock)
+                timings.append({**label, "click": 0, **timing})
+            session = self.segmenter.start(self.embeddings[index])
             annotator = _annotator(episode)
             for k, click in enumerate(clicks):
                 if k:

@@ -43,6 +43,8 @@ def measure(plan: Plan, settings: Mapping[str, Any], store: Store, tables: Table
             base=plan.base,
             out=store.out,
             progress=lambda text: _tell(console, text),
+            flops=tables.flops,
+            peaks=(tables.machine or {}).get("peaks"),
         ),
     }
     for name in wanted:

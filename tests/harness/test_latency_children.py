@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
-from harness import latency
+from harness import latency, latency_frames, latency_pinning, latency_workload
 from harness.errors import UserError
+from harness.latency_process import ChildFailed, ChildProcess
+from harness.latency_rounds import Runner
 from harness.sample import Sample
 
 QUICK = {
@@ -61,15 +65,80 @@ def test_rows_of_two_variants_and_their_ratio(samples, tmp_path):
 
 
 def test_every_way_of_dying_is_a_row_and_the_others_go_on(samples):
-    variants = {n: toy(n) for n in ("Tiny", "Crashes", "Killed", "Greedy", "Hangs", "Raises")}
-    frame = latency.measure(variants, samples, {**QUICK, "timeout_s": 15}, base="Tiny").set_index("variant")
+    variants = {n: toy(n) for n in ("Tiny", "Crashes", "Killed", "Greedy", "Raises")}
+    frame = latency.measure(variants, samples, {**QUICK, "max_repeats": 1}, base="Tiny").set_index("variant")
     assert (frame.loc["Tiny", "error"] == "").all()
     assert "exit code 7" in frame.loc["Crashes", "error"]
     assert "SIGKILL" in frame.loc["Killed", "error"]
     assert frame.loc["Greedy", "error"].startswith("out of memory")
-    assert "timeout_s" in frame.loc["Hangs", "error"]
     assert "width=0: must be positive" in frame.loc["Raises", "error"]
     assert frame.loc["Crashes", "repeats"] == 0 and math.isnan(frame.loc["Crashes", "median_ms"])
+
+
+def child(samples, folder, name, threads=1, timeout_s=200.0):
+    workload = folder / "workload.npz"
+    latency_workload.save(latency_workload.compose(samples, 1, 64, 1), workload)
+    cpus = latency_pinning.pick_cpus(threads)
+    job = {"config": toy(name), "threads": threads, "cpus": cpus, "workload": str(workload), "mode": "auto"}
+    return ChildProcess({**job, "path": sys.path}, folder, "child", timeout_s)
+
+
+def test_a_silent_child_is_ended(samples, tmp_path):
+    process = child(samples, tmp_path, "Hangs")
+    process.ask(do="build")
+    process.timeout_s = 0.5
+    with pytest.raises(ChildFailed, match=r"0\.5 s \(measure.timeout_s\)"):
+        process.ask(do="warm", limit_s=1)
+    assert not psutil.pid_exists(process.pid)
+
+
+@pytest.mark.parametrize("threads", sorted({1, latency_pinning.all_threads()}))
+def test_a_child_uses_exactly_its_cpus(samples, tmp_path, threads):
+    """One thread: one CPU in the affinity mask, one thread in torch's and OpenCV's pools, no more CPU than wall time."""
+    process = child(samples, tmp_path, "Pinned", threads)
+    process.ask(do="build")
+    with pytest.raises(ChildFailed) as failure:
+        process.ask(do="warm", limit_s=1)
+    process.stop()
+    words = str(failure.value).split()
+    assert f"facts [{threads}, {threads}, 1, {threads}] cpu" in str(failure.value)
+    assert float(words[-1]) <= threads + 0.05
+
+
+def test_strict_gives_no_number_to_contended_rows():
+    runner = Runner("a", 1, 64, facts={"peak_mb": 1.0})
+    timings = [{"image": 0, "size_bin": "1-5%", "click": c, "ms": 1.0} for c in (0, 1, 2)]
+    busy = {"wall_s": 1.0, "own_cpus": 1.0, "other_cpus": 0.8, "steal": 0.0}
+    runner.rounds = {n: {"timings": timings, "load": busy} for n in range(7)}
+    loose = latency_frames.build([runner], "a").latency
+    assert (loose["contended"] == "other load 0.80 CPUs").all() and loose["median_ms"].notna().all()
+    strict = latency_frames.build([runner], "a", strict=True).latency
+    assert len(strict) == 1 and math.isnan(strict["median_ms"].item())
+    assert "other load 0.80 CPUs" in strict["error"].item() and "strict" in strict["error"].item()
+
+
+def test_rows_of_known_timings():
+    """Encode 100, first click 30, later 10, three rounds alike but for a common factor; the base takes half."""
+    runners = []
+    for name, scale in (("base", 1.0), ("other", 2.0)):
+        runner = Runner(name, 1, 64)
+        for n, drift in enumerate((1.0, 1.5, 3.0, 1.0, 2.0, 1.2, 1.1)):
+            ms = [100, 30, 9, 10, 11]
+            steps = zip((0, 1, 2, 3, 4), ms, strict=True)
+            timings = [{"image": 0, "size_bin": "1-5%", "click": c, "ms": t * scale * drift} for c, t in steps]
+            load = {"wall_s": 1.0, "own_cpus": 1.0, "other_cpus": 0.0, "steal": 0.0}
+            runner.rounds[n] = {"timings": timings, "load": load}
+        runners.append(runner)
+    frame = latency_frames.build(runners, "base").latency
+    rows = frame[frame["size_bin"] == "all"].set_index(["variant", "kind"])
+    # Medians over the rounds: the median drift is 1.2. Online SPC (30 + 19 * 10) / 20 = 11; 20-SPC 11 + 100 / 20 = 16.
+    expected = {"encode": 100, "first": 30, "later": 10, "online_spc": 11, "spc20": 16}
+    for kind, ms in expected.items():
+        assert rows.loc[("base", kind), "median_ms"] == pytest.approx(1.2 * ms)
+        # Drift is common to a round, so the ratio is exactly 2, with an interval of no width.
+        found = rows.loc[("other", kind), ["ratio", "ratio_low", "ratio_high"]]
+        assert list(found) == pytest.approx([2, 2, 2])
+    assert rows.loc[("base", "later"), "timings"] == 21 and rows.loc[("base", "later"), "repeats"] == 7
 
 
 @pytest.mark.parametrize(

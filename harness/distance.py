@@ -7,8 +7,7 @@ pixels and distances are found with less work, in two steps:
    pixel inside lies on the ring around the box (its projection). The same holds for each connected part of the error:
    all pixels nearer than the nearest zero belong to the same part. Parts too narrow to hold the maximum are left out.
 2. In a large box a cheap chamfer transform bounds every distance from both sides, so that few pixels can be the
-   deepest. Their exact distances come from the outline's pixels directly if these are few, else from the exact
-   transform on windows that reach further than any of the distances can.
+   deepest. Their exact distances come from the outline's pixels directly, if both are few.
 
 Distances are roots of whole numbers. OpenCV 5's precise transform gives some of them one unit in the last place too
 high or low, depending on the column, which would break ties at random; squares are therefore compared as whole numbers
@@ -30,12 +29,10 @@ import numpy as np
 # and sqrt(1 + 0.1969^2) = 1.01920. The bounds leave some room for rounding.
 _CHAMFER_LOW, _CHAMFER_HIGH = 0.981, 1.0206
 _SMALL_AREA = 128 * 128  # below it one exact transform costs less than choosing where to take it
-_TILE = 64  # candidates of one tile share a window
 _MOST_PARTS = 1000  # noise of more parts is taken as one
-_DIRECT_PAIRS = 1_000_000  # pixels times outline pixels up to which direct distances cost less
+_DIRECT_PAIRS = 2  # pixels times outline pixels, per pixel of the box, up to which direct distances cost less
 _MARGIN = 1e-3  # above OpenCV's rounding; what is too much is dropped afterwards
 _SMALLEST = 0.5  # every pixel of an error has at least the distance 1
-_WORTHWHILE = 0.5  # windows of more than this share of the box: transform the box
 
 
 @dataclass(frozen=True)
@@ -167,25 +164,9 @@ class _Part:
             flat = np.flatnonzero(self._exact > max(0.0, least))
             return flat, _whole(self._exact.ravel()[flat])
         flat = np.flatnonzero(self._chamfer >= max(least * _CHAMFER_LOW, _SMALLEST))
-        if flat.size * len(self._outline) <= _DIRECT_PAIRS:
+        if flat.size * len(self._outline) <= _DIRECT_PAIRS * self._error.size:
             return flat, self._to_outline(flat)
-        found = self._in_windows(flat)
-        return flat, _whole(self._exact.ravel()[flat]) if found is None else found
-
-    def _in_windows(self, flat: np.ndarray) -> np.ndarray | None:
-        """Squared distances by exact transforms around these pixels; None: too large a share of the box."""
-        if flat.size == 0:
-            return np.empty(0, np.int64)
-        y, x = np.divmod(flat, self._error.shape[1])
-        groups = _tiles(y, x)
-        windows = [self._window(y[group], x[group]) for group in groups]
-        if sum(_area(window) for window in windows) > _WORTHWHILE * self._error.size:
-            return None
-        distance = np.empty(len(flat), np.float32)
-        for group, (rows, columns) in zip(groups, windows, strict=True):
-            window = _transform(self._error[rows, columns], cv2.DIST_MASK_PRECISE)
-            distance[group] = window[y[group] - rows.start, x[group] - columns.start]
-        return _whole(distance)
+        return flat, _whole(self._exact.ravel()[flat])
 
     @cached_property
     def _of_the_best(self) -> float:
@@ -209,13 +190,6 @@ class _Part:
         return np.array(
             [np.min((outline_y - a) ** 2 + (outline_x - b) ** 2) for a, b in zip(y, x, strict=True)], np.int64
         )
-
-    def _window(self, y: np.ndarray, x: np.ndarray) -> tuple[slice, slice]:
-        """Rows and columns of the box that hold the nearest zero of each of these pixels."""
-        reach = int(self.bounds[1]) + 2
-        height, width = self._error.shape
-        rows = slice(max(0, int(y.min()) - reach), min(height, int(y.max()) + reach + 1))
-        return rows, slice(max(0, int(x.min()) - reach), min(width, int(x.max()) + reach + 1))
 
     @cached_property
     def _exact(self) -> np.ndarray:
@@ -242,16 +216,3 @@ def _whole(distance: np.ndarray) -> np.ndarray:
     """Squares of distances as the whole numbers that they are."""
     squared: np.ndarray = np.rint(np.square(distance, dtype=np.float64)).astype(np.int64)
     return squared
-
-
-def _tiles(y: np.ndarray, x: np.ndarray) -> list[np.ndarray]:
-    """Indices of the pixels of each tile that has any."""
-    tile = (y // _TILE) * (1 << 32) + x // _TILE
-    order = np.argsort(tile, kind="stable")
-    starts = np.flatnonzero(np.diff(tile[order])) + 1
-    return np.split(order, starts)
-
-
-def _area(window: tuple[slice, slice]) -> int:
-    rows, columns = window
-    return (rows.stop - rows.start) * (columns.stop - columns.start)

@@ -80,6 +80,16 @@ def test_boundary_region_is_the_chessboard_distance_to_the_outside():
     np.testing.assert_array_equal(BoundaryIoU(mask)._boundary, expected)
 
 
+@pytest.mark.parametrize("width", range(17, 26))
+@pytest.mark.parametrize("height", [15, 20, 21, 22, 40])
+def test_boundary_of_a_rectangle(height: int, width: int):
+    """Closed form: what is left of a rectangle is smaller by two boundaries in each direction."""
+    mask = np.zeros((400, 300), np.uint8)  # boundaries of 10 pixels
+    mask[30 : 30 + height, 40 : 40 + width] = 1
+    kept = max(0, height - 20) * max(0, width - 20)
+    assert BoundaryIoU(mask)._boundary.sum() == height * width - kept
+
+
 @settings(max_examples=100, deadline=None)
 @given(cases)
 def test_ignored_pixels_make_no_difference(case):

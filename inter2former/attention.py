@@ -14,13 +14,14 @@ commitment loss draws keys to their codes; the values are the same as at inferen
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inter2former.derived import Derived
+from inter2former.derived import Derived, with_bias
 from inter2former.encoders.linear import Linear
 from inter2former.losses import COMMITMENT, commitment_loss
 
@@ -65,10 +66,11 @@ def code_attention(query: Tensor, keys: Tensor, codes: Tensor, value: Tensor) ->
         (N, C), equal to softmax(query keys[codes]' / sqrt(C)) value.
     """
     counts = torch.bincount(codes, minlength=len(keys)).to(value.dtype)
-    sums = value.new_zeros(len(keys), value.shape[1]).index_add_(0, codes, value)
+    sums = value.new_zeros(len(keys), value.shape[1]).index_add_(0, codes, value.contiguous())
+    means = sums / counts.clamp_min(1)[:, None]
     # Codes that no token has get a bias of log 0: no weight.
-    scores = torch.addmm(counts.log(), query, keys.t(), alpha=1 / math.sqrt(query.shape[1]))
-    return scores.softmax(-1) @ (sums / counts.clamp_min(1)[:, None])
+    bias = counts.log().expand(1, 1, len(query), -1)
+    return F.scaled_dot_product_attention(query[None, None], keys[None, None], means[None, None], bias)[0, 0]
 
 
 class BSQ(nn.Module):
@@ -148,28 +150,38 @@ class Attention(nn.Module):
         super().__init__()
         self.head_dim, self.kind = head_dim, kind
         self.qkv_proj = Linear(dim, 3 * head_dim)
-        self.o_proj = Linear(head_dim, dim)
+        self.o_proj = nn.Linear(head_dim, dim)
         if kind == "vq":
             self.vq_attn = VQ(head_dim, 2**bits)
         else:
             self.bsq_attn = BSQ(head_dim, bits)
+        self._derived = Derived()
 
     @property
     def quantiser(self) -> BSQ | VQ:
         """The quantiser of this kind."""
         return self.vq_attn if self.kind == "vq" else self.bsq_attn
 
-    def forward(self, z: Tensor, grid: tuple[int, int], boundary: Tensor) -> tuple[Tensor, Tensor]:
-        """Attend among the tokens of one image.
+    def forward(self, x: Tensor, z: Tensor, grid: tuple[int, int], boundary: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return x plus what its tokens attend to, and the quantiser's loss (zero outside training).
 
         Args:
-            z: normalised tokens, (h * w, dim).
+            x: residual stream (B, h * w, dim); overwritten unless gradients are wanted.
+            z: the same normalised.
             grid: (h, w).
-            boundary: (n,) int64, tokens that get full attention when the kind is "on".
-
-        Returns:
-            (h * w, head_dim), to be projected by `o_proj`, and the quantiser's loss (zero outside training).
+            boundary: for each image (n,) int64, tokens that get full attention when the kind is "on".
         """
+        parts = [self.attend(tokens, grid, rows) for tokens, rows in zip(z, boundary, strict=True)]
+        attended = torch.stack([part for part, _ in parts])
+        loss = torch.stack([loss for _, loss in parts]).mean()
+        if torch.is_grad_enabled():
+            return x + self.o_proj(attended), loss
+        kernel = self._derived.get("out", [self.o_proj.weight, self.o_proj.bias], lambda: with_bias(self.o_proj))
+        x.view(-1, x.shape[-1]).addmm_(F.pad(attended.flatten(0, 1), (0, 1), value=1.0), kernel)
+        return x, loss
+
+    def attend(self, z: Tensor, grid: tuple[int, int], boundary: Tensor) -> tuple[Tensor, Tensor]:
+        """Return for the tokens z (h * w, dim) of one image the attention (h * w, head_dim), and the loss."""
         query, key, value = self.qkv_proj(z).chunk(3, dim=-1)
         loss = z.new_zeros(())
         if self.kind == "full" or (self.kind == "on" and len(boundary) == len(z) and not self.training):

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from inter2former.encoders.linear import tensor_identity
 
 T = TypeVar("T")
+
+
+def with_bias(linear: nn.Linear) -> Tensor:
+    """Return the matrix (in + 1, out) that maps inputs with a last channel of ones; a share there weights the bias."""
+    return torch.cat([linear.weight.t(), linear.bias[None]]).detach().contiguous()
 
 
 class Derived:

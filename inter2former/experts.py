@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inter2former.derived import Derived
+from inter2former.derived import Derived, with_bias
 from inter2former.encoders.linear import Linear
 
 BALANCE_STEP = 1e-3
@@ -38,7 +38,7 @@ class SwiGLU(nn.Module):
         super().__init__()
         self.w1 = nn.Linear(dim, hidden)
         self.w2 = nn.Linear(dim, hidden)
-        self.w3 = Linear(hidden, dim)
+        self.w3 = nn.Linear(hidden, dim)
 
         self._derived = Derived()
 
@@ -55,9 +55,15 @@ class SwiGLU(nn.Module):
         both.bias = nn.Parameter(torch.cat([self.w1.bias, self.w2.bias]), requires_grad=False)
         return both
 
-    def forward(self, x: Tensor, norm: nn.LayerNorm, residual: Tensor) -> Tensor:
-        """Return residual + SwiGLU(x) for (N, dim)."""
-        return self.w3(self.hidden(x, norm), residual=residual)
+    def forward(self, x: Tensor, norm: nn.LayerNorm, residual: Tensor, share: Tensor | None = None) -> Tensor:
+        """Return residual + share * SwiGLU(x) for (N, dim), share (N, 1); overwrites the residual without gradients."""
+        hidden = self.hidden(x, norm)
+        if torch.is_grad_enabled():
+            out = self.w3(hidden)
+            return residual + (out if share is None else out * share)
+        share = x.new_ones(len(x), 1) if share is None else share
+        kernel = self._derived.get("out", [self.w3.weight, self.w3.bias], lambda: with_bias(self.w3))
+        return residual.addmm_(torch.cat([hidden.mul_(share), share], dim=1), kernel)
 
 
 class DenseFFN(nn.Module):
@@ -127,11 +133,9 @@ class HMoE(nn.Module):
             return self._routed_fast(x, z, boundary)
         near = z[boundary]
         chosen, share = self.route(near)
-        routed = self.run_experts(near, chosen) * share[:, None]
-        weight = torch.ones(len(z), 1, dtype=z.dtype, device=z.device)
-        weight = weight.index_copy(0, boundary, 1 - share[:, None])
-        shared = self.shared_ffn.w3(self.shared_ffn.hidden(z, self.shared_ln))
-        return (x + shared * weight).index_add(0, boundary, routed)
+        weight = torch.ones(len(z), 1, dtype=z.dtype, device=z.device).index_copy(0, boundary, 1 - share[:, None])
+        out = self.shared_ffn(z, self.shared_ln, residual=x, share=weight)
+        return out.index_add(0, boundary, self.run_experts(near, chosen) * share[:, None])
 
     def route(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return for tokens (n, dim) the expert (n,) int64 and its share (n,) against the shared part."""
@@ -144,18 +148,16 @@ class HMoE(nn.Module):
         return chosen, torch.sigmoid(best - torch.sigmoid(self.shared_gate(z))[:, 0])
 
     def _routed_fast(self, x: Tensor, z: Tensor, boundary: Tensor) -> Tensor:
-        """The same as `forward` with fewer passes over the tokens: shares are applied to the narrow hidden layer."""
+        """The same as `forward` in fewer passes over the tokens: shares are applied to the narrow hidden layer."""
         near = z.index_select(0, boundary)
         chosen, share = self.route(near)
-        weight = torch.ones(len(z), dtype=z.dtype, device=z.device).index_copy_(0, boundary, 1 - share)
-        hidden = self.shared_ffn.hidden(z, self.shared_ln).mul_(weight[:, None])
-        out = self.shared_ffn.w3(hidden, residual=x)
-        # The bias just added is not weighted: the experts' bias, times their share, makes up for it.
+        weight = z.new_ones(len(z), 1).index_copy_(0, boundary, 1 - share[:, None])
+        out = self.shared_ffn(z, self.shared_ln, residual=x, share=weight)
         order = torch.argsort(chosen)
         sizes = torch.bincount(chosen, minlength=self.experts).tolist()
         near, share = near.index_select(0, order), share[order, None]
         weights = [getattr(self, f"select_ffn_{kind}{i}") for i in (1, 2, 3) for kind in "wb"]
-        inside, bias, outside = self._derived.get("experts", [*weights, self.shared_ffn.w3.bias], self._kernels)
+        inside, bias, outside = self._derived.get("experts", weights, self._kernels)
         double = z.new_empty(len(near), inside.shape[2])
         start = 0
         for expert, size in enumerate(sizes):
@@ -172,8 +174,8 @@ class HMoE(nn.Module):
         """Return the experts' inner weights (E, dim, 2 hidden) and bias, and the outer (E, hidden + 1, dim)."""
         inside = torch.cat([self.select_ffn_w1, self.select_ffn_w2], dim=1).transpose(1, 2).contiguous()
         bias = torch.cat([self.select_ffn_b1, self.select_ffn_b2], dim=1)
-        excess = (self.select_ffn_b3 - self.shared_ffn.w3.bias)[:, None]
-        return inside.detach(), bias.detach(), torch.cat([self.select_ffn_w3.transpose(1, 2), excess], 1).detach()
+        outside = torch.cat([self.select_ffn_w3.transpose(1, 2), self.select_ffn_b3[:, None]], dim=1)
+        return inside.detach(), bias.detach(), outside.detach()
 
     @torch.no_grad()
     def balance(self, chosen: Tensor) -> None:

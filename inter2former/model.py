@@ -82,13 +82,13 @@ class Block(nn.Module):
         return unused
 
     def forward(self, x: Tensor, grid: tuple[int, int], boundary: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Map tokens (B, h * w, dim), given each image's boundary tokens, to tokens and quantisation loss."""
-        z = self.norm1(x)
-        parts = [self.attention(tokens, grid, rows) for tokens, rows in zip(z, boundary, strict=True)]
-        attended = torch.cat([part for part, _ in parts])
-        loss = torch.stack([loss for _, loss in parts]).mean()
-        flat = self.attention.o_proj(attended, residual=x.flatten(0, 1))
+        """Map tokens (B, h * w, dim), given each image's boundary tokens, to tokens and quantisation loss.
+
+        Unless gradients are wanted, x is overwritten.
+        """
+        x, loss = self.attention(x, self.norm1(x), grid, boundary)
         rows = torch.cat([rows + index * x.shape[1] for index, rows in enumerate(boundary)])
+        flat = x.flatten(0, 1)
         return self.ffn(flat, self.norm2(flat), rows).view_as(x), loss
 
 

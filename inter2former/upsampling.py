@@ -50,8 +50,15 @@ class DecodeHead(nn.Module):
         """Return the coarse logits (B, 1, h, w) of tokens x (B, C, h, w)."""
         batch, _, h, w = x.shape
         y = x.permute(0, 2, 3, 1).flatten(0, 2)
-        for layer in self.mlp:
-            y = F.linear(y, layer.weight.flatten(1), layer.bias) if isinstance(layer, nn.Conv2d) else F.silu(y)
+        for index, layer in enumerate(self.mlp):
+            if isinstance(layer, nn.Conv2d):
+                weight = layer.weight
+                kernel = weight.flatten(1).t()
+                if not torch.is_grad_enabled():
+                    kernel = self._derived.get(index, [weight], kernel.contiguous)
+                y = torch.addmm(cast(Tensor, layer.bias), y, kernel)
+            else:
+                y = F.silu(y)
         return y.view(batch, h, w, 1).permute(0, 3, 1, 2)
 
     def box(self, coarse: Tensor) -> Box:

@@ -52,11 +52,11 @@ def test_neck_golden(entry) -> None:
     label = tensors["ref_label"]
     x, grid = tokens_of(entry, label)
     neck = rule_neck(meta["uncertainty"])
-    blocks: list[torch.Tensor] = []
+    blocks: list[torch.Tensor] = []  # copies: the next block overwrites
     experts: list[torch.Tensor] = []
     after_dpe: list[torch.Tensor] = []
     for block in neck.blocks:
-        block.register_forward_hook(lambda _, __, out: blocks.append(out[0]))
+        block.register_forward_hook(lambda _, __, out: blocks.append(out[0].clone()))
         route = block.ffn.route
 
         def spy_route(z, route=route):
@@ -65,7 +65,7 @@ def test_neck_golden(entry) -> None:
             return chosen, share
 
         block.ffn.route = spy_route
-    neck.dpe.register_forward_hook(lambda _, __, out: after_dpe.append(out))
+    neck.dpe.register_forward_hook(lambda _, __, out: after_dpe.append(out.clone()))
     spy = Spy(tensors, meta["margins"], len(neck.blocks), len(label))
     original = BSQ.codes
     with torch.no_grad(), mock.patch.object(BSQ, "codes", lambda q, key: spy.codes(q, key, original)):
@@ -92,12 +92,14 @@ def test_attention_golden(entry) -> None:
     label = tensors["ref_label"]
     x, grid = tokens_of(entry, label)
     neck = rule_neck(entry["meta"]["uncertainty"])
-    attended: list[torch.Tensor] = []
-    neck.blocks[0].attention.register_forward_hook(lambda _, __, out: attended.append(out[0]))
+    attended: list[tuple[torch.Tensor, torch.Tensor]] = []
+    attention = neck.blocks[0].attention
+    original = attention.attend
+    attention.attend = lambda *args: attended.append(original(*args)) or attended[-1]
     with torch.no_grad():
         neck(x, grid, list(label[:, 0].numpy()))
     boundary = tensors["boundary_mask"].bool().flatten()
-    out = torch.cat(attended)
+    out = torch.cat([part for part, _ in attended])
     for rows, name in ((boundary, "loc_b0"), (~boundary, "bsq_b0")):
         if name in tensors:
             assert_close(out[rows], tensors[name], entry, name)

@@ -50,7 +50,7 @@ def fit(timings: pd.DataFrame, parts: pd.DataFrame | None = None, seed: int = 0)
 
 def exponent(x: ArrayLike, y: ArrayLike) -> float:
     """Least-squares slope of log y over log x."""
-    return float(np.polyfit(np.log(np.asarray(x, float)), np.log(np.asarray(y, float)), 1)[0])
+    return float(_slopes(np.log(np.asarray(x, float)), np.log(np.asarray(y, float))))
 
 
 def crossover(x: Sequence[float], first: Sequence[float], second: Sequence[float]) -> float:
@@ -75,10 +75,7 @@ def _over(timings: pd.DataFrame, axis: str, fixed: str, rng: np.random.Generator
         # The number of tokens grows with the square of the longest side.
         x = x**2 if axis == "resolution" else x
         best = exponent(x, [float(np.median(v)) for v in values.values()])
-        drawn = [
-            exponent(x, [float(np.median(rng.choice(v, len(v)))) for v in values.values()])
-            for _ in range(_DRAWS if min(map(len, values.values())) >= 3 else 0)
-        ]
+        drawn = _slopes(np.log(x), np.log(_resampled(rng, list(values.values()))))
         yield {
             "variant": variant, "kind": kind, "part": TOTAL, "against": "tokens" if axis == "resolution" else axis,
             "fixed": f"{fixed}={held}", "law": "exponent", "value": best, **_interval(drawn), "points": len(values),
@@ -94,14 +91,11 @@ def _boundary(timings: pd.DataFrame, rng: np.random.Generator) -> Iterator[dict[
         if len(np.unique(share)) < 3:
             continue
         times = table.to_numpy()
-        drawn = [
-            _slope(share, np.nanmedian(times[:, rng.integers(0, times.shape[1], times.shape[1])], axis=1))
-            for _ in range(_DRAWS if times.shape[1] >= 3 else 0)
-        ]
+        drawn = _slopes(share, _resampled(rng, [times])[:, 0])
         yield {
             "variant": variant, "kind": "later", "part": TOTAL, "against": "boundary share",
             "fixed": f"threads={threads} resolution={resolution}", "law": "ms per share",
-            "value": _slope(share, np.nanmedian(times, axis=1)), **_interval(drawn), "points": len(share),
+            "value": float(_slopes(share, np.nanmedian(times, axis=1))), **_interval(drawn), "points": len(share),
             "values": f"{share.min():.2f}..{share.max():.2f}",
         }  # fmt: skip
 
@@ -119,12 +113,25 @@ def _parts(parts: pd.DataFrame) -> Iterator[dict[str, object]]:
         }  # fmt: skip
 
 
-def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    return float(np.polyfit(x, y, 1)[0])
+def _slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Least-squares slopes over x (n,) of each row of y (…, n)."""
+    centred = x - x.mean()
+    return (y * centred).sum(-1) / (centred**2).sum()
 
 
-def _interval(drawn: Sequence[float]) -> Mapping[str, float]:
-    if not drawn:
+def _resampled(rng: np.random.Generator, cells: Sequence[np.ndarray]) -> np.ndarray:
+    """Medians of resampled rounds, (draws, cells, …); no draws for fewer than three rounds.
+
+    Args:
+        cells: (…, rounds) each; what shares an array shares the drawn rounds.
+    """
+    draws = _DRAWS if min(c.shape[-1] for c in cells) >= 3 else 0
+    drawn = [c[..., rng.integers(0, c.shape[-1], (draws, c.shape[-1]))] for c in cells]
+    return np.stack([np.moveaxis(np.nanmedian(d, axis=-1), -1, 0) for d in drawn], axis=1)
+
+
+def _interval(drawn: np.ndarray) -> Mapping[str, float]:
+    if not len(drawn):
         return {"low": math.nan, "high": math.nan}
     low, high = np.percentile(drawn, [2.5, 97.5])
     return {"low": float(low), "high": float(high)}

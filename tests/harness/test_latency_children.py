@@ -94,7 +94,7 @@ def test_a_silent_child_is_ended(samples, tmp_path):
 
 @pytest.mark.parametrize("threads", sorted({1, latency_pinning.all_threads()}))
 def test_a_child_uses_exactly_its_cpus(samples, tmp_path, threads):
-    """One thread: one CPU in the affinity mask, one thread in torch's and OpenCV's pools, no more CPU than wall time."""
+    """One thread: one CPU in the affinity mask, one thread in torch's and OpenCV's pools, CPU time within wall time."""
     process = child(samples, tmp_path, "Pinned", threads)
     process.ask(do="build")
     with pytest.raises(ChildFailed) as failure:

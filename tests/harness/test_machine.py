@@ -1,0 +1,48 @@
+"""The machine's description and its measured peaks."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+
+from harness import latency_pinning, machine
+from harness.machine_peaks import best_rate
+
+
+def test_description_is_complete_json_without_measuring():
+    described = machine.describe(peaks=False)
+    assert json.loads(json.dumps(described)) == described
+    assert described["cpu_model"] and described["memory_gb"] > 0
+    assert described["packages"]["torch"] == torch.__version__
+    assert 1 <= described["cores_usable"] <= described["cpus_usable"]
+    assert "peaks" not in described
+
+
+def test_peaks_are_measured_per_thread_count():
+    peaks = machine.measured_peaks(quick=True)
+    assert set(peaks) == {"1", str(latency_pinning.all_threads())}
+    for found in peaks.values():
+        # A core of the last fifteen years: 1 GFLOPs/s to 10 TFLOPs/s for any thread count, 0.1 GB/s to 10 TB/s.
+        assert 1 < found["fp32_gflops"] < 1e4 * latency_pinning.all_threads()
+        assert 0.1 < found["bf16_gflops"] < 1e5 * latency_pinning.all_threads()
+        assert 0.1 < found["copy_gb_per_s"] < 1e4
+
+
+def test_the_best_of_several_calls_counts(monkeypatch):
+    # Calls of 4, 2 and 3 s (after one to warm up), each with 8 units of work: the roof is 8 / 2.
+    ticks = iter([0, 0, 4, 4, 6, 6, 9, 9])
+    monkeypatch.setattr("harness.machine_peaks.time.perf_counter", lambda: float(next(ticks)))
+    assert best_rate(lambda: None, 8.0, seconds=0.0) == 4.0
+
+
+def test_more_threads_than_cpus_are_refused():
+    most = len(latency_pinning.available_cpus())
+    assert latency_pinning.pick_cpus(most) == latency_pinning.available_cpus()
+    for bad in (0, most + 1):
+        try:
+            latency_pinning.pick_cpus(bad)
+        except ValueError as error:
+            assert str(most) in str(error) and "all" in str(error)
+        else:
+            raise AssertionError("accepted")

@@ -32,11 +32,16 @@ def build(run: str | Path, out: str | Path | None = None, episodes_s: float = 15
 
 def write(source: Run, folder: Path, episodes_s: float) -> Path:
     """Write the report of a run that was read, wherever it came from."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
     made, drawn = all_tables(source), all_plots(source)
     told, problems = gallery.stories(source, episodes_s) if episodes_s > 0 else ([], [])
     strips = [_strips(number, story) for number, story in enumerate(told, 1)]
     try:
-        (folder / "episodes" if strips else folder).mkdir(parents=True, exist_ok=True)
+        if strips:
+            (folder / "episodes").mkdir(exist_ok=True)
         write_tables(made, folder)
         for plot in drawn:
             plot.save(folder)
@@ -46,10 +51,13 @@ def write(source: Run, folder: Path, episodes_s: float) -> Path:
         path = folder / "index.html"
         path.write_text(page.render(source, made, drawn, shown, problems), encoding="utf-8")
     except OSError as error:
-        raise UserError(
-            f"cannot write the report to {folder}: {error.strerror or error}. Choose another with out=DIR."
-        ) from error
+        raise _unwritable(folder, error) from error
     return path
+
+
+def _unwritable(folder: Path, error: OSError) -> UserError:
+    reason = error.strerror or error
+    return UserError(f"cannot write the report to {folder}: {reason}. Choose another with out=DIR.")
 
 
 def _strips(number: int, story: gallery.Story) -> list[Plot]:

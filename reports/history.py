@@ -176,7 +176,7 @@ def drift(runs: Sequence[Run], dataset: str, key: str = "noc90") -> Plot | None:
                 marker=style.marker,
                 label=label(runs[-1], variant),
             )
-            ax.vlines(x, [v * m.scale for v in low], [v * m.scale for v in high], color=style.colour, linewidth=1)
+            ax.vlines(at, [v * m.scale for v in low], [v * m.scale for v in high], color=style.colour, linewidth=1)
             told.append(f"{variant} " + ", ".join(f"{v * m.scale:.2f}" for v in value))
         ax.set_xticks(range(len(runs)), [name(run) for run in runs], rotation=20 if len(runs) > 3 else 0)
         ax.set_xlim(-0.4, len(runs) - 0.6)

@@ -92,17 +92,14 @@ class NearestClick:
 class _Session:
     def __init__(self, features: np.ndarray):
         self._features = features
-        self._clicks: list[Click] = []
+        far = np.full(features.shape[:2], 2.5, np.float32)
+        self._nearest = {True: far + 0.5, False: far}
 
     def click(self, click: Click | None) -> np.ndarray:
         if click is not None:
-            self._clicks.append(click)
-        far = np.full(self._features.shape[:2], 2.5, np.float32)
-        best = {True: far + 0.5, False: far}
-        for y, x, positive in self._clicks:
-            distance = np.linalg.norm(self._features - self._features[y, x], axis=2)
-            best[positive] = np.minimum(best[positive], distance)
-        return best[False] - best[True]
+            distance = np.sqrt(((self._features - self._features[click.y, click.x]) ** 2).sum(axis=2))
+            self._nearest[click.positive] = np.minimum(self._nearest[click.positive], distance)
+        return self._nearest[False] - self._nearest[True]
 
 
 def episode(segmenter: NearestClick, sample: Sample) -> list[dict[str, Any]]:
@@ -134,11 +131,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "colourful": {"_target_": "simulated.NearestClick", "colour": 2.2},
     "random": {"_target_": "simulated.NearestClick", "colour": 0.15, "blur": 11, "status": "untrained"},
 }
-
-
-def hash_of(variant: str) -> str:
-    """A stand-in for the digest of weights."""
-    return variant.encode().hex()[:8]
 
 
 def clicks_frame(variants: Sequence[str], datasets: Sequence[str], count: int, seed: int = 0) -> pd.DataFrame:
@@ -175,6 +167,8 @@ def clicks_frame(variants: Sequence[str], datasets: Sequence[str], count: int, s
                             "width": 160,
                             "error": "",
                             "protocol": "ritm",
+                            "weights_digest": variant.encode().hex()[:8],
+                            "parameters": 0,
                             "weights_status": segmenter.weights_status,
                             "dataset_note": shapes.note,
                             "cell": f"{variant}-{dataset}",

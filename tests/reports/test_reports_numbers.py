@@ -1,0 +1,296 @@
+"""Every number of every table is found again from the rows, by a second way of computing it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from reports import frames, latex, published, table, tables, tables_published
+from reports.published import Published
+from reports.runs import Run
+from reports.table import Cell, Table, Value
+
+SHARED = Path(os.environ.get("IS_BENCH_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+LIMIT = 20
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Run:
+    return frames.read(folder)
+
+
+def episodes(run: Run, variant: str, dataset: str, size: str = "") -> Iterator[list[float]]:
+    """IoU after each click, sample by sample, straight from the rows."""
+    rows = run.clicks[(run.clicks["variant"] == variant) & (run.clicks["dataset"] == dataset)]
+    for _, part in rows.groupby("sample"):
+        if not size or part["size_bin"].iloc[0] == size:
+            yield [float(v) for v in part.sort_values("click")["iou"]]
+
+
+def by_hand(run: Run, variant: str, dataset: str, metric: str, size: str = "") -> float:
+    """A metric as the field defines it (spec/protocols.md, section 2), in plain Python."""
+    curves = list(episodes(run, variant, dataset, size))
+    if metric.startswith(("noc", "nof")):
+        target = int(metric[3:]) / 100
+        first = [next((k for k, v in enumerate(c, 1) if v >= target), None) for c in curves]
+        if metric.startswith("nof"):
+            return float(sum(f is None for f in first))
+        return sum(LIMIT if f is None else f for f in first) / len(first)
+    if metric.startswith("miou"):
+        return 100 * sum(c[int(metric[4:]) - 1] for c in curves) / len(curves)
+    if metric.startswith("biou"):  # the simulated rows hold biou = iou ** 1.5
+        return 100 * sum(c[int(metric[4:]) - 1] ** 1.5 for c in curves) / len(curves)
+    if metric == "iou_drop":
+        drops = [[b < a for a, b in zip(c, c[1:], strict=False)] for c in curves]
+        return 100 * sum(sum(d) / len(d) for d in drops) / len(drops)
+    assert metric == "auc"
+    areas = [sum((a + b) / 2 for a, b in zip(c, c[1:], strict=False)) / (len(c) - 1) for c in curves]
+    return 100 * sum(areas) / len(areas)
+
+
+def cells(made: Table) -> Iterator[tuple[dict[str, Cell], Value]]:
+    for row in made.rows:
+        named = {c.key: cell for c, cell in zip(made.columns, row.cells, strict=True)}
+        yield from ((named, cell) for cell in row.cells if isinstance(cell, Value))
+
+
+def expected(run: Run, source: tuple[Any, ...]) -> float:
+    """The number behind a cell, computed anew."""
+    kind, *keys = source
+    if kind == "summary":
+        variant, dataset, metric, size = keys
+        return by_hand(run, variant, dataset, metric, size)
+    if kind == "compare":
+        variant, dataset, metric = keys
+        return by_hand(run, variant, dataset, metric) - by_hand(run, "near", dataset, metric)
+    if kind == "p_value":
+        variant, dataset, metric = keys
+        frame = pd.read_csv(run.path / "compare.csv")
+        chosen = frame[(frame["variant"] == variant) & (frame["dataset"] == dataset) & (frame["metric"] == metric)]
+        return float(chosen[chosen["size_bin"] == "all"]["p_value"].iloc[0])
+    assert kind in ("latency", "flops")
+    position, column = keys
+    return float(pd.read_csv(run.path / f"{kind}.csv")[column].iloc[position])
+
+
+@pytest.mark.parametrize("name", ["quality", "compare", "sizes", "latency", "flops"])
+def test_every_number_is_found_again_from_the_rows(run: Run, name: str) -> None:
+    made = tables.ALL[name](run)
+    checked = 0
+    for _, value in cells(made):
+        if value.measured is None or not value.source:
+            continue
+        assert value.measured == pytest.approx(expected(run, value.source), rel=1e-9, abs=1e-9), value.source
+        checked += 1
+    unsourced = [v for _, v in cells(made) if v.measured is not None and not v.source]
+    assert checked >= 20
+    # Counts (samples, rounds) are the only numbers without a source of their own; they are checked here.
+    for named, value in cells(made):
+        if value is named.get("samples") and name in ("quality", "sizes"):
+            size = str(named.get("size_bin", ""))
+            assert value.measured == len(list(episodes(run, str(named["variant"]), str(named["dataset"]), size)))
+    assert all(v.digits == 0 for v in unsourced)
+
+
+def test_intervals_hold_their_means_and_are_those_of_the_files(run: Run) -> None:
+    summary = pd.read_csv(run.path / "summary.csv").set_index(["variant", "dataset", "size_bin", "metric"])
+    seen = 0
+    for _, value in cells(tables.quality(run)):
+        if value.low is None or value.high is None or value.measured is None:
+            continue
+        _, variant, dataset, metric, _ = value.source
+        line = summary.loc[(variant, dataset, "all", metric)]
+        scale = 1 if metric.startswith("no") else 100
+        assert (value.low, value.high) == pytest.approx((line["low"] * scale, line["high"] * scale))
+        assert value.low <= value.measured <= value.high
+        seen += 1
+    assert seen > 40
+
+
+def test_best_is_marked_among_ranked_results_only(run: Run) -> None:
+    marked = [(n["variant"], v) for n, v in cells(tables.quality(run)) if v.best]
+    assert marked and all(variant != "random" for variant, _ in marked)
+    for named, value in cells(tables.quality(run)):
+        if value.source and value.source[3] == "noc90" and named["variant"] != "random":
+            _, _, dataset, metric, _ = value.source
+            best = min(by_hand(run, v, dataset, metric) for v in ("near", "colourful"))
+            assert value.best == (value.measured == pytest.approx(best))
+
+
+def test_every_row_of_quality_says_what_data_and_weights_it_is_of(run: Run) -> None:
+    for row in tables.quality(run).rows:
+        named = dict(zip([c.key for c in tables.quality(run).columns], row.cells, strict=True))
+        assert named["dataset_note"] == "simulated"
+        assert named["weights_status"] == ("untrained" if named["variant"] == "random" else "no weights")
+        assert named["protocol"] == "ritm"
+
+
+def test_csv_holds_the_unrounded_numbers(run: Run) -> None:
+    made = tables.quality(run)
+    lines = list(csv.DictReader(io.StringIO(table.to_csv(made))))
+    assert len(lines) == len(made.rows)
+    for line in lines:
+        value = by_hand(run, line["variant"], line["dataset"], "miou5")
+        assert float(line["miou5"]) == pytest.approx(value, rel=1e-9)
+
+
+def test_markdown_has_one_line_a_row_and_equal_columns(run: Run) -> None:
+    for make in tables.ALL.values():
+        made = make(run)
+        lines = [x for x in table.to_markdown(made).splitlines() if x.startswith("|")]
+        assert len(lines) == (len(made.rows) + 2 if made.rows else 0)
+        assert len({x.replace("\\|", "").count("|") for x in lines}) <= 1
+
+
+def test_published_rows_are_verbatim() -> None:
+    if not (SHARED / "spec" / "published_results.json").exists():
+        pytest.skip("the collection of published results is not here (IS_BENCH_SHARED)")
+    everything = json.loads((SHARED / "spec" / "published_results.json").read_text())
+    assert [vars(row) for row in published.load()] == published.select(everything)
+
+
+def test_published_numbers_of_the_main_table(run: Run) -> None:
+    """Expected: the rows that the brief's collection gives for Inter2Former's tables (secondary notes)."""
+    made = {row.cells[0]: row.cells for row in tables_published.main(run).rows}
+    keys = [c.key for c in tables_published.main(run).columns]
+    ours = dict(zip(keys, made["Inter2Former 2048"], strict=True))
+    segnext = dict(zip(keys, made["SegNext"], strict=True))
+    assert isinstance(ours["HQSeg-44K NoC90"], Value) and ours["HQSeg-44K NoC90"].published == 4.24
+    assert not ours["HQSeg-44K NoC90"].trusted
+    assert isinstance(segnext["Online ratio"], Value) and segnext["Online ratio"].published == pytest.approx(1400 / 131)
+    assert isinstance(segnext["HQSeg-44K NoC95"], Value) and segnext["HQSeg-44K NoC95"].published == 9.42
+    assert segnext["HQSeg-44K NoC95"].trusted
+    for cell in ours.values():
+        if isinstance(cell, Value):
+            assert cell.measured is None and cell.difference is None
+            assert cell.missing.startswith(("not measured: needs", "not timed"))
+
+
+def paper_run(folder: Path, tmp_path: Path, status: str, note: str = "", count: int = 50, preset: str = "vit_b") -> Run:
+    """A run whose one variant claims to be Inter2Former on GrabCut, from the simulated rows."""
+    import shutil
+
+    import yaml
+
+    target = tmp_path / "paper"
+    shutil.copytree(folder, target)
+    clicks = pd.read_parquet(target / "clicks.parquet")
+    mine = clicks[(clicks["variant"] == "near") & (clicks["dataset"] == "shapes")]
+    one = mine[mine["sample"] == mine["sample"].iloc[0]]
+    many = pd.concat([one.assign(sample=f"{i:03d}") for i in range(count)])
+    many = many.assign(
+        variant="base", dataset="davis", dataset_note=note, weights_status=status, protocol="inter2former"
+    )
+    many.to_parquet(target / "clicks.parquet", index=False)
+    for name in ("summary.csv", "compare.csv", "latency.csv", "flops.csv", "latency_parts.csv"):
+        (target / name).unlink()
+    config = yaml.safe_load((target / "config.yaml").read_text())
+    config["ablation"]["base"] = "base"
+    config["protocol"]["name"] = "inter2former"
+    config["variants"] = {"base": {"_target_": "x.Inter2FormerSegmenter", "preset": preset, "dha": True}}
+    (target / "config.yaml").write_text(yaml.safe_dump(config))
+    return frames.read(target)
+
+
+def davis_cell(run: Run) -> Value:
+    made = tables_published.main(run)
+    keys = [c.key for c in made.columns]
+    cell = dict(zip(keys, next(r.cells for r in made.rows if r.cells[0] == "Inter2Former 2048"), strict=True))[
+        "DAVIS NoC95"
+    ]
+    assert isinstance(cell, Value)
+    return cell
+
+
+def test_a_full_measurement_stands_beside_the_published_number(folder: Path, tmp_path: Path) -> None:
+    run = paper_run(folder, tmp_path, "released", count=345)
+    cell = davis_cell(run)
+    assert cell.published == 7.82
+    assert cell.measured == pytest.approx(by_hand(run, "base", "davis", "noc95"))
+    assert cell.difference == pytest.approx(round(cell.measured, 2) - 7.82)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"status": "untrained", "count": 345}, "released weights"),
+        ({"status": "released", "count": 345, "note": "composed"}, "as published"),
+        ({"status": "released", "count": 3}, "all 345 samples"),
+        ({"status": "released", "count": 345, "preset": "lite"}, "full-size model"),
+    ],
+)
+def test_anything_less_never_stands_beside_it(
+    folder: Path, tmp_path: Path, options: dict[str, Any], reason: str
+) -> None:
+    cell = davis_cell(paper_run(folder, tmp_path, **options))
+    assert cell.measured is None and cell.difference is None and reason in cell.missing
+
+
+def test_difference_is_that_of_the_shown_numbers() -> None:
+    assert Value(1.2349, published=1.1, digits=2).difference == pytest.approx(0.13)
+    assert Value(None, published=1.1).difference is None
+    assert math.isnan(float("nan")) and Value(float("nan")).number(float("nan")) == "–"
+
+
+def test_published_names_of_subsets_are_empty() -> None:
+    assert published.dataset_name("grabcut") == "GrabCut"
+    assert published.dataset_name("hqseg44k") == "HQSeg-44K"
+    assert published.dataset_name("davis_val138") == "" == published.dataset_name("davis_focuscut")
+
+
+def test_trust_is_marked_by_kind_of_source() -> None:
+    fields = dict.fromkeys(
+        ("method", "backbone", "variant", "training_data", "input_size", "dataset", "metric", "unit", "source"), ""
+    )
+    assert Published(**fields, value=1.0, source_kind="official_readme").trusted
+    assert not Published(**fields, value=1.0, source_kind="secondary_note").trusted
+
+
+def balanced(text: str) -> bool:
+    """Braces of LaTeX match, escaped ones aside."""
+    depth = 0
+    for before, c in zip(" " + text, text, strict=False):
+        if before != "\\":
+            depth += (c == "{") - (c == "}")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def test_latex_is_well_formed(run: Run) -> None:
+    for make in tables.ALL.values():
+        made = make(run)
+        text = latex.to_latex(made)
+        assert balanced(text)
+        assert all(ord(c) < 256 for c in text)  # what inputenc and T1 fonts have
+        body = text.split("\\midrule\n")[1].split("\\bottomrule")[0].strip().splitlines()
+        for line in body:
+            assert line.endswith(" \\\\")
+            if made.rows:
+                assert line.replace("\\&", "").count("&") == len(made.columns) - 1
+        assert text.count("\\begin") == text.count("\\end")
+
+
+@pytest.mark.slow
+def test_latex_compiles(run: Run, tmp_path: Path) -> None:
+    import shutil
+    import subprocess
+
+    engine = shutil.which("tectonic") or shutil.which("pdflatex")
+    if engine is None:
+        pytest.skip("neither tectonic nor pdflatex is installed; the syntax test above stands in")
+    path = tmp_path / "tables.tex"
+    path.write_text(latex.document([make(run) for make in tables.ALL.values()]), encoding="utf-8")
+    options = [] if "tectonic" in engine else ["-interaction=nonstopmode", "-halt-on-error"]
+    done = subprocess.run([engine, *options, str(path)], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert path.with_suffix(".pdf").stat().st_size > 1000

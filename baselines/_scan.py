@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from inter2former.encoders.linear import Linear
 
 STATES, CYCLES = 32, 3
-CHUNKS = 16
-"""Chunks of a sequence that run side by side: a state of 1.5 MB, and L / 16 steps."""
+CHUNKS = 64
+"""Chunks of a sequence that run side by side: a state of 6 MB, and L / 64 steps."""
 
 
 def cycle_scan(x: Tensor, dt: Tensor, write: Tensor, read: Tensor, rate: Tensor, gamma: Tensor) -> Tensor:
@@ -49,31 +49,48 @@ def cycle_scan(x: Tensor, dt: Tensor, write: Tensor, read: Tensor, rate: Tensor,
     negative = -rate.T.contiguous()
     ends = x.new_zeros(batch * chunks, rate.shape[1], channels)
     decay = torch.empty_like(ends)
-    for t in range(steps):
-        _advance(ends, decay, sizes[t], negative, inputs[t], writes[t])
-    # What a chunk does to a state that enters it: times `passed`, plus `ends`.
-    passed = torch.exp(sizes.sum(dim=0)[:, None] * negative).unflatten(0, (batch, chunks))
-    ends = ends.unflatten(0, (batch, chunks))
-    state = torch.zeros_like(ends[:, 0])
-    starts = torch.zeros_like(ends)
-    for cycle in range(gamma.shape[1]):
-        for chunk in range(chunks):
-            starts[:, chunk] += gamma[:, cycle] * state
-            state = passed[:, chunk] * state + ends[:, chunk]
-    state = starts.flatten(0, 1)
-    inputs = inputs * gamma.sum(dim=1)
+    for size, value, where in zip(sizes[:, :, None], inputs[:, :, None], writes[..., None], strict=True):
+        _advance(ends, decay, size, negative, value, where)
+    weight = gamma.sum(dim=1)
+    state = _start_states(ends, sizes.sum(dim=0), negative, gamma, weight, batch)
+    inputs = inputs * weight
     reads = in_chunks(read)[:, :, None]
     outputs = x.new_empty(steps, batch * chunks, 1, channels)
-    for t in range(steps):
-        _advance(state, decay, sizes[t], negative, inputs[t], writes[t])
-        torch.bmm(reads[t], state, out=outputs[t])
+    parts = (sizes[:, :, None], inputs[:, :, None], writes[..., None], reads, outputs)
+    for size, value, where, look, output in zip(*parts, strict=True):
+        _advance(state, decay, size, negative, value, where)
+        torch.bmm(look, state, out=output)
     return outputs[:, :, 0].transpose(0, 1).reshape(batch, steps * chunks, channels)[:, :length]
 
 
 def _advance(state: Tensor, decay: Tensor, size: Tensor, negative: Tensor, x: Tensor, write: Tensor) -> None:
-    """Do one step in place: state (M, N, C); size, x (M, C); write (M, N); decay is room to work in."""
-    torch.mul(size[:, None], negative, out=decay)
-    state.mul_(decay.exp_()).addcmul_(x[:, None], write[:, :, None])
+    """Do one step in place: state (M, N, C); size, x (M, 1, C); write (M, N, 1); decay is room to work in."""
+    torch.mul(size, negative, out=decay)
+    state.mul_(decay.exp_()).addcmul_(x, write)
+
+
+def _start_states(ends: Tensor, sizes: Tensor, negative: Tensor, gamma: Tensor, weight: Tensor, batch: int) -> Tensor:
+    """Return the weighted sum over the passes of the state before each chunk, (B * chunks, N, C).
+
+    Args:
+        ends: (B * chunks, N, C) state after each chunk when it starts from 0.
+        sizes: (B * chunks, C) sum of the step sizes of each chunk.
+    """
+    ends, sizes = ends.unflatten(0, (batch, -1)), sizes.unflatten(0, (batch, -1))
+    # A state that enters the first chunk is multiplied by `decayed` on its way to a chunk, and `reached` is added.
+    total = sizes.cumsum(dim=1)
+    decayed = torch.exp((total - sizes)[:, :, None] * negative)
+    state = torch.zeros_like(ends[:, 0])
+    reached = []
+    for passed, end in zip(torch.exp(sizes[:, :, None] * negative).unbind(1), ends.unbind(1), strict=True):
+        reached.append(state)
+        state = torch.addcmul(end, passed, state)
+    whole = torch.exp(total[:, -1, None] * negative)
+    first, entering = torch.zeros_like(state), torch.zeros_like(state)
+    for share in gamma.unbind(1):
+        entering = entering + share * first
+        first = whole * first + state
+    return (decayed * entering[:, None] + weight * torch.stack(reached, dim=1)).flatten(0, 1)
 
 
 class ScanBlock(nn.Module):

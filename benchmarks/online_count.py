@@ -61,9 +61,7 @@ class _Counter(TorchDispatchMode):
         if not any(str(func).split("aten.")[-1].startswith(view) for view in _VIEWS):
             tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor)]
             # A broadcast tensor is read from memory once: count what is stored.
-            self.work.bytes += sum(
-                min(t.numel(), t.untyped_storage().nbytes() // t.itemsize) * t.itemsize for t in tensors
-            )
+            self.work.bytes += sum(min(t.nbytes, t.untyped_storage().nbytes()) for t in tensors)
         self.work.macs += _macs(name, args)
         if name == "_scaled_dot_product_flash_attention_for_cpu":
             self.work.exponentials += float(math.prod(args[0].shape[:3]) * args[1].shape[2])

@@ -30,7 +30,7 @@ from harness.training.settings import Settings, make_settings
 from harness.training.trainee import trainee_of
 from harness.training.validation import Validation
 
-SCENE_LONGEST = 640
+SCENE_LONGEST = 480
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class Data:
 
     def _scenes(self, root: Config, count: int) -> Packed:
         values = plain(root.load("dataset", "scenes"))
-        return self._packed(build({**values, "split": "train", "limit": count}, "dataset scenes"), SCENE_LONGEST)
+        values |= {"split": "train", "count": count, "longest": SCENE_LONGEST}
+        return self._packed(build(values, "dataset scenes"))
 
 
 def train(run: Run, data: Data, root: Config, config: DictConfig, world: World, console: Console) -> dict[str, float]:
@@ -136,7 +137,7 @@ def finish(run: Run, data: Data, trainer: Trainer) -> None:
 def metadata(run: Run, trainer: Trainer) -> dict[str, str]:
     """What the weight file says of itself; `config` is what the model's own loader asks for."""
     values = {"variant": json.dumps(run.variant), "steps": str(trainer.step), "weights_status": "trained here"}
-    config = getattr(trainer.trainee.module, "config", None)
+    config: Any = getattr(trainer.trainee.module, "config", None)
     if hasattr(config, "record"):
         values |= {"format": "inter2former", "config": json.dumps(config.record())}
     return values

@@ -75,7 +75,7 @@ class Trainer:
         self.folder, self.world = folder, world
         self.identity = flatten({"settings": settings.record(), **(identity or {})})
         trainee.module.to(world.device)
-        self.groups = parameter_groups(trainee.module, settings.weight_decay, settings.trunk)
+        self.groups = parameter_groups(trainee.module, settings.weight_decay, settings.trunk, settings.freeze)
         self.parameters = [p for group in self.groups for p in group["params"]]  # type: ignore[attr-defined]
         self.optimizer = torch.optim.AdamW(self.groups, lr=settings.learning_rate, betas=(0.9, 0.98))
         world.copy_from_first(trainee.module)

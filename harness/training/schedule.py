@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +20,17 @@ def learning_rate(step: int, steps: int, warmup: int, final: float) -> float:
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
-def parameter_groups(module: nn.Module, decay: float, trunk: float) -> list[dict[str, object]]:
-    """AdamW's groups with a `factor` of the rate; freezes the trunk if its factor is 0.
+def parameter_groups(
+    module: nn.Module, decay: float, trunk: float, freeze: Sequence[str] = ()
+) -> list[dict[str, object]]:
+    """AdamW's groups with a `factor` of the rate; freezes the trunk if its factor is 0, and names that begin so.
 
     Matrices and kernels decay; vectors (norms, biases) and embedding tables do not.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         pretrained = _PRETRAINED in name
-        if pretrained and trunk == 0:
+        if (pretrained and trunk == 0) or name.startswith(tuple(freeze)):
             parameter.requires_grad_(False)
         if parameter.requires_grad:
             decays = parameter.dim() > 1 and not name.endswith(("embeds.weight", "codebook"))

@@ -32,6 +32,7 @@ class Settings:
         clip: greatest norm of the gradient.
         ema: decay of the averaged weights, which are validated and kept.
         trunk: learning rate of the pretrained trunk, relative; 0 keeps it as it came.
+        freeze: beginnings of the names of parameters that keep their values, for example what makes the embedding.
         precision: `fp32`, or `bf16` for the convolutions (autocast).
         seed: of initial weights, order of data, augmentation and clicks.
         validate_every, save_every: in steps.
@@ -52,6 +53,7 @@ class Settings:
     clip: float = 1.0
     ema: float = 0.998
     trunk: float = 0.0
+    freeze: tuple[str, ...] = ()
     precision: str = "fp32"
     seed: int = 0
     validate_every: int = 1000

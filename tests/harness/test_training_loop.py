@@ -106,16 +106,16 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
     class Killed(BaseException):
         """Nothing in the harness handles it: like SIGKILL, no code of the run is executed after it."""
 
-    def kill(result: StepResult) -> None:
-        if dying.step == 5:
+    dying = trainer(tmp_path / "cut")
+
+    def kill(_: StepResult, run: Trainer = dying) -> None:
+        if run.step == 5:
             raise Killed
 
-    dying = trainer(tmp_path / "cut")
     with pytest.raises(Killed):
         dying.run(kill)
     dying.history._file.write('{"step": 6, "lo')  # a line cut short
     dying.history._file.flush()
-    del dying
     second = trainer(tmp_path / "cut")
     assert second.resume() is True
     assert second.step == 4  # save_every=2
@@ -289,3 +289,13 @@ def test_fifty_images_are_learned_by_heart(tmp_path: Path, variant: dict[str, st
     segmenter.module.eval()
     found = Validation(segmenter, source, clicks=3)()
     assert found["val_miou3"] > 0.95
+
+
+def test_frozen_parts_keep_their_values(tmp_path: Path) -> None:
+    frozen = ("backbone.", "edge_detector.", "decode_head.")
+    run = trainer(tmp_path / "run", dataclasses.replace(TINY, steps=2, freeze=frozen))
+    before = {name: value.clone() for name, value in run.trainee.module.state_dict().items()}
+    run.run(lambda _: None)
+    after = run.trainee.module.state_dict()
+    changed = {name for name, value in before.items() if not value.equal(after[name])}
+    assert changed and all(name.startswith("neck.") for name in changed)

@@ -34,7 +34,9 @@ def run(arguments: Sequence[str]) -> int:
         raise
     except Exception as error:
         where = tracking.tracking_uri(out, settings)
-        raise UserError(f"cannot deliver to {where}: {' '.join(str(error).split())[:300]}. Nothing is lost; try again.") from error
+        raise UserError(
+            f"cannot deliver to {where}: {' '.join(str(error).split())[:300]}. Nothing is lost; try again."
+        ) from error
     Console().print(f"delivered {out} to {uri}", highlight=False)
     return 0
 

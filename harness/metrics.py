@@ -96,9 +96,7 @@ def auc(rows: pd.DataFrame, limit: int) -> pd.Series:
 
 def _noc(table: pd.DataFrame, target: float, limit: int) -> pd.Series:
     reached = table.to_numpy() >= target
-    return pd.Series(
-        np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, limit).astype(float), table.index
-    )
+    return pd.Series(np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, limit).astype(float), table.index)
 
 
 def _nof(table: pd.DataFrame, target: float) -> pd.Series:
@@ -176,9 +174,7 @@ def _means(table: pd.DataFrame) -> pd.DataFrame:
     """Mean and interval of each column of a per-sample table; counts are scaled to the number of samples."""
     rows = []
     whole = [c for c in table if not table[c].isna().any()]
-    limits = dict(
-        zip(whole, bootstrap_intervals(table[whole].to_numpy().T) if len(table) else [], strict=False)
-    )
+    limits = dict(zip(whole, bootstrap_intervals(table[whole].to_numpy().T) if len(table) else [], strict=False))
     for metric in table:
         values = table[metric].dropna()
         scale = len(values) if "nof" in str(metric) else 1
@@ -245,8 +241,6 @@ def compare(clicks: pd.DataFrame, base: str, protocol: Mapping[str, Any] | None 
 def _groups(clicks: pd.DataFrame) -> Any:
     if clicks.empty:
         return []
-    usable = (
-        clicks if "error" not in clicks else clicks[clicks["error"].isin(["", None]) | clicks["error"].isna()]
-    )
+    usable = clicks if "error" not in clicks else clicks[clicks["error"].isin(["", None]) | clicks["error"].isna()]
     usable = usable if "size_bin" in usable else usable.assign(size_bin="")
     return usable.groupby(_KEYS, sort=False)

@@ -43,9 +43,7 @@ class Protocol:
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(float(t) for t in self.targets))
         if isinstance(self.clicks, bool) or not isinstance(self.clicks, int) or self.clicks < 1:
-            raise UserError(
-                f"protocol.clicks={self.clicks!r}: a whole number of clicks from 1; the field uses 20."
-            )
+            raise UserError(f"protocol.clicks={self.clicks!r}: a whole number of clicks from 1; the field uses 20.")
         for target in self.targets:
             if not 0 < target <= 1:
                 raise UserError(f"protocol.targets: {target:g} is not an IoU in (0, 1]; write 0.9 for 90 %.")
@@ -62,9 +60,7 @@ class Protocol:
 
     def record(self) -> dict[str, Any]:
         """Machine-readable form, equal exactly for equal rules; stands in every cell and in config.yaml."""
-        annotator = (
-            self.annotator.record() if hasattr(self.annotator, "record") else {"name": str(self.annotator)}
-        )
+        annotator = self.annotator.record() if hasattr(self.annotator, "record") else {"name": str(self.annotator)}
         return {
             "name": self.name,
             "annotator": annotator,

@@ -156,6 +156,8 @@ class _KeepEverything(TorchFunctionMode):
         if func in self._PLAIN:
             with _untraced():
                 return func(*args, **kwargs)
+        if not torch.is_grad_enabled():
+            args, kwargs = _detached(args), _detached(kwargs)
         result = func(*args, **kwargs)
         if torch._C._get_tracing_state() is not None:
             for tensor in _tensors(result):
@@ -221,6 +223,20 @@ def _refuse_unknown(analysis: JitModelAnalysis, counts: Mapping[str, Any]) -> No
 def _deepest(analysis: JitModelAnalysis, counts: Mapping[str, Any], op: str) -> str:
     users = [name for name in counts if op in analysis.unsupported_ops(name)]
     return max(users, key=len, default="") or "the segmenter itself"
+
+
+def _detached(tree: Any) -> Any:
+    """The same arguments; what was derived from parameters and kept (a folded kernel) becomes a plain constant."""
+    if isinstance(tree, torch.Tensor):
+        if not tree.requires_grad or isinstance(tree, nn.Parameter):
+            return tree
+        with _untraced():
+            return tree.detach()
+    if isinstance(tree, dict):
+        return {key: _detached(value) for key, value in tree.items()}
+    if type(tree) in (list, tuple):
+        return type(tree)(_detached(value) for value in tree)
+    return tree
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:

@@ -204,7 +204,7 @@ def describe() -> list[str]:
         "`x SAM`: median over SAM's decoder in the same rounds. `products`: executed multiply-adds over the measured",
         "matrix-product speed, the roof. `gap` is what lies above it: softmax exponentials, label maps in numpy,",
         "products with short sides below full speed, some hundred small operators, and memory traffic. `traffic` is",
-        "the bytes of every operator's inputs and outputs over the measured copy speed: a bound, as much stays in cache.",
+        "the bytes of all operators' inputs and outputs over the measured copy speed: a bound, as much stays in cache.",
         "",
     ]
 

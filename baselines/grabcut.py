@@ -58,9 +58,7 @@ class OpenCVGrabCut:
         if iterations < 1:
             raise ValueError(f"iterations={iterations}: GrabCut needs at least 1")
         if radius < 0 or reach <= 0:
-            raise ValueError(
-                f"radius={radius}, reach={reach}: radius must be 0 or more and reach more than 0"
-            )
+            raise ValueError(f"radius={radius}, reach={reach}: radius must be 0 or more and reach more than 0")
         self.size, self.iterations, self.radius = size, iterations, radius
         self.reach, self.connected, self.seed = reach, connected, seed
         self.encoder_key = f"grabcut/{size}"
@@ -140,5 +138,6 @@ def _cut(image: np.ndarray, labels: np.ndarray, owner: OpenCVGrabCut) -> np.ndar
         return is_object
     cv2.setRNGSeed(owner.seed)
     models = np.zeros((1, 65)), np.zeros((1, 65))
-    result, _, _ = cv2.grabCut(image, labels, None, *models, owner.iterations, cv2.GC_INIT_WITH_MASK)
+    # The rectangle is not used in this mode; OpenCV wants one all the same.
+    result, _, _ = cv2.grabCut(image, labels, (0, 0, 1, 1), *models, owner.iterations, cv2.GC_INIT_WITH_MASK)
     return (result == _OBJECT) | (result == _MAYBE_OBJECT)

@@ -84,11 +84,9 @@ class Config:
                 whole = hydra_compose("empty", overrides=[*search_path, f"+{group}={name}"])
             except (HydraException, OmegaConfBaseException) as error:
                 raise UserError(self._explain(error, [f"{group}={name}"], search_path)) from error
-        return overlay(
-            OmegaConf.create(OmegaConf.to_container(whole[group], resolve=True)),
-            extra or {},
-            f"{group} {name!r}",
-        )
+        alone = OmegaConf.create(plain(whole[group]))
+        assert isinstance(alone, DictConfig)
+        return overlay(alone, extra or {}, f"{group} {name!r}")
 
     def require(self, group: str, name: str) -> None:
         """Raise UserError with the near miss if the group has no such option."""
@@ -99,7 +97,7 @@ class Config:
         match = _GROUP_CHOICE.match(override)
         if match and match["group"] in GROUPS:
             self.require(match["group"], match["name"])
-            # `ablation` is absent from the defaults list (its files are global), so Hydra wants a plus: add it for the user.
+            # `ablation` is absent from the defaults list (its files are global), so Hydra wants a plus.
             return f"{'+' if match['group'] == 'ablation' else ''}{match['group']}={match['name']}"
         if "=" not in override:
             raise UserError(
@@ -175,7 +173,7 @@ def _one_line(error: BaseException) -> str:
 
 def _leaves(config: DictConfig, prefix: str = "") -> list[str]:
     keys: list[str] = []
-    for key in config:
+    for key in map(str, config):
         name = f"{prefix}{key}"
         child = config._get_node(key)
         keys.append(name)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can fix. The message names the value, what is allowed, and the fix; the command exits with 2."""
+    """Something the user can fix: the message names the value, what is allowed, and the fix; exit code 2."""
 
 
 class SampleError(Exception):

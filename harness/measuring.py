@@ -1,4 +1,4 @@
-"""The measuring pass of a sweep: FLOPs, latency and the machine, each kept on disk and not repeated if nothing changed."""
+"""The measuring pass of a sweep: FLOPs, latency and the machine, kept on disk, not repeated if nothing changed."""
 
 from __future__ import annotations
 

@@ -98,7 +98,8 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
     summary = summary[(summary["dataset"] == data.name) & (summary["size_bin"] == "all")]
     samples = int(summary["samples"].max()) if len(summary) else 0
     table = Table(
-        title=f"{data.name}{note}: {samples} of {len(data.dataset)} samples, protocol {protocol.name}, up to {protocol.clicks} clicks",
+        title=f"{data.name}{note}: {samples} of {len(data.dataset)} samples, "
+        f"protocol {protocol.name}, up to {protocol.clicks} clicks",
         caption="95 % bootstrap intervals over samples in brackets; times are medians of later clicks, ms",
         title_justify="left",
         caption_justify="left",
@@ -127,12 +128,12 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
 def _value(rows: pd.DataFrame, metric: str, scale: float) -> str:
     if metric not in rows.index:
         return "-"
-    row = rows.loc[metric]
+    value, low, high = rows.loc[metric, ["value", "low", "high"]].to_numpy(dtype=float) * scale
     digits = 0 if metric.startswith("nof") else 1 if scale == 100 else 2
-    text = f"{row['value'] * scale:.{digits}f}"
-    if metric.startswith("nof") or not math.isfinite(row["low"]):
+    text = f"{value:.{digits}f}"
+    if metric.startswith("nof") or not math.isfinite(low):
         return text
-    return f"{text} [dim]{row['low'] * scale:.{digits}f}–{row['high'] * scale:.{digits}f}[/]"
+    return f"{text} [dim]{low:.{digits}f}–{high:.{digits}f}[/]"
 
 
 def _threads(latency: pd.DataFrame | None) -> list[int]:

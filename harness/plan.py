@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,8 @@ def _variants(root: Config, config: DictConfig) -> list[Variant]:
     if not chosen:
         names = ", ".join(root.options("ablation"))
         raise UserError(
-            f"nothing to run: give +ablation=NAME ({names}) or variants=[NAME,…] ({', '.join(root.options('variant'))})."
+            f"nothing to run: give +ablation=NAME ({names}) "
+            f"or variants=[NAME,…] ({', '.join(root.options('variant'))})."
         )
     made = []
     for name in dict.fromkeys(str(c) for c in chosen):
@@ -153,14 +155,21 @@ def _datasets(root: Config, config: DictConfig) -> list[DatasetPlan]:
 
 
 def _weights_stamp(config: dict[str, Any]) -> str:
-    """Digest of the weight file that a variant names, so that new weights make a new cell."""
+    """Digest of the weights that a variant names, so that new weights make a new cell.
+
+    A name that is no path ("default") means weights packaged beside the class: its package's `weights/` folder counts.
+    """
     weights = config.get("weights")
-    if not isinstance(weights, str) or not Path(weights).exists():
+    if not isinstance(weights, str):
         return ""
-    path = Path(weights)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    path = Path(weights).expanduser()
+    if not path.exists():
+        package = importlib.util.find_spec(str(config.get("_target_", "")).partition(".")[0])
+        path = Path((package.submodule_search_locations or [""])[0]) / "weights" if package else path
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix not in {".py", ".pyc", ".md"})
     digest = hashlib.sha256()
-    for file in files:
+    for file in files or [path] * path.is_file():
+        digest.update(file.name.encode())
         with open(file, "rb") as handle:
             while block := handle.read(1 << 22):
                 digest.update(block)

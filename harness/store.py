@@ -89,7 +89,8 @@ class CellFile:
         except OSError as error:
             os.ftruncate(self._fd, size)
             raise UserError(
-                f"cannot write {self.path}: {error.strerror or error}. {len(self._episodes)} episodes of this cell are safe; "
+                f"cannot write {self.path}: {error.strerror or error}. "
+                f"{len(self._episodes)} episodes of this cell are safe; "
                 "free some space and repeat the command."
             ) from error
 
@@ -185,6 +186,7 @@ def click_rows(header: Mapping[str, Any], episodes: Iterable[Mapping[str, Any]])
 
 
 CLICK_COLUMNS = [
-    "variant", "dataset", "sample", "click", "y", "x", "positive", "iou", "biou", "encode_ms", "online_ms", "simulate_ms",
+    "variant", "dataset", "sample", "click", "y", "x", "positive", "iou", "biou", "encode_ms", "online_ms",
+    "simulate_ms",
     "object_share", "size_bin", "height", "width", "error", "protocol", "weights_status", "dataset_note", "cell",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""`scenes`: composed at run time from photographs inside installed wheels, so that a fresh machine has something to click on.
+"""`scenes`: composed at run time from photographs inside wheels: something to click on without any download.
 
 The mask is exact, since the object was put there; the scenes are nobody's photographs, so tables say "composed".
 """

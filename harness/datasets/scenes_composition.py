@@ -142,5 +142,5 @@ def _camera(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     sigma = float(rng.uniform(0.3, 1.1)) * max(height, width) / 1024
     canvas = cv2.GaussianBlur(canvas, (0, 0), max(sigma, 0.25))
     grain = float(rng.uniform(1, 7))
-    canvas += rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(grain)
+    canvas = canvas + rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(grain)
     return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The sweep on real photographs against a loop of a few lines that shares no code with the harness but the segmenter."""
+"""The sweep on real photographs against a loop of a few lines that shares only the segmenter with it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason=f"no GrabCut photograp
 def reference_clicks(segmenter, image: np.ndarray, truth: np.ndarray) -> list[float]:
     """IoU after each of up to 20 clicks by RITM's rule, float64 and plain; truth: 0, 128 = ignore, 255."""
     obj, background = truth > 128, truth < 128
-    session, prediction, free, ious = segmenter.start(segmenter.encode(image)), np.zeros_like(obj), np.ones_like(obj), []
+    session, prediction, free, ious = (
+        segmenter.start(segmenter.encode(image)),
+        np.zeros_like(obj),
+        np.ones_like(obj),
+        [],
+    )
     for _ in range(20):
         depths = []
         for error in (obj & ~prediction, background & prediction):
@@ -39,7 +44,7 @@ def reference_clicks(segmenter, image: np.ndarray, truth: np.ndarray) -> list[fl
     return ious
 
 
-def Click(y, x, positive):  # noqa: N802 (stands for the harness's type, to prove that any object with these fields works)
+def Click(y, x, positive):  # any object with these three fields will do
     return type("AnyClick", (), {"y": y, "x": x, "positive": positive})()
 
 

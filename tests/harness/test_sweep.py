@@ -61,7 +61,7 @@ def finished(tmp_path_factory) -> Path:
 
 
 def test_rows_agree_with_a_loop_written_for_this_test(finished):
-    """Reference: the definition of NoC with a brute-force nearest-click-free disc model and scipy's distance transform."""
+    """Reference: RITM's rule in plain numpy with SciPy's distance transform, and discs drawn by definition."""
     from scipy.ndimage import distance_transform_edt
 
     rows = clicks(finished)

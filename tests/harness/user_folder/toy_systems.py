@@ -1,5 +1,4 @@
-"""A user's own model and data set, as the README tells them to write it: a class each, nothing imported from the harness
-but what a data set hands over."""
+"""A user's own model and data set as docs/extending.md tells them to write it: a class each."""
 
 import time
 

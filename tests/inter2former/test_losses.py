@@ -12,7 +12,7 @@ from inter2former.losses import coarse_target, commitment_loss, normalised_focal
 
 
 def slow_focal_loss(logits: torch.Tensor, target: torch.Tensor) -> float:
-    """Section 8, pixel by pixel: alpha 0.5, gamma 2, scale = valid pixels / sum of (1 - pt)^2, mean over valid pixels."""
+    """Section 8, pixel by pixel: alpha 0.5, gamma 2, scale = valid pixels / sum of (1 - pt)^2, mean over valid."""
     total, count = 0.0, 0
     for image, truth in zip(logits.double().flatten(1).tolist(), target.flatten(1).tolist(), strict=True):
         pixels = [(x if y == 1 else -x) for x, y in zip(image, truth, strict=True) if y != 255]

@@ -222,4 +222,4 @@ def test_config_is_checked() -> None:
     assert make_config("lite", dpe=True).dpe == "on"
     with pytest.raises(ValueError, match="same tokens"):
         make_tiny(dim=48)  # type: ignore[arg-type]
-    assert make_config(**{k: v for k, v in Config().record().items()}) == Config()
+    assert make_config(**Config().record()) == Config()

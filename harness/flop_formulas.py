@@ -27,8 +27,9 @@ def attention(queries: int, keys: int, width: int) -> int:
 
 
 def hybrid_attention(
-    tokens: int, boundary: int, dim: int, head: int, bits: int, kind: str = "on", coarse: int | None = None
-) -> int:
+    tokens: int, boundary: int, dim: int, head: int, bits: int, kind: str = "on", coarse: int | None = None,
+    bias_row: bool = False,
+) -> int:  # fmt: skip
     """DHA of one block, output projection included.
 
     Args:
@@ -40,9 +41,10 @@ def hybrid_attention(
         kind: ``on``, ``full``, ``bsq``, ``vq``.
         coarse: tokens that attend to codes; None: those that are not on the boundary. An implementation may let all
             attend to codes and overwrite the boundary, where that saves gathering.
+        bias_row: the bias of the last projection is one more row of its matrix, as our implementation has it.
     """
     near = {"on": boundary, "full": tokens}.get(kind, 0)
-    projections = tokens * dim * 3 * head + tokens * head * dim
+    projections = tokens * dim * 3 * head + tokens * (head + bias_row) * dim
     full = attention(near, tokens, head)
     if near == tokens:
         return projections + full
@@ -51,17 +53,20 @@ def hybrid_attention(
     return projections + full + quantising + attention(far, 2**bits, head)
 
 
-def mixture(tokens: int, boundary: int, dim: int, hidden: int, experts: int, kind: str = "on") -> int:
+def mixture(
+    tokens: int, boundary: int, dim: int, hidden: int, experts: int, kind: str = "on", bias_row: bool = False
+) -> int:
     """HMoE of one block; `hidden` is the full width, each expert has hidden / experts.
 
     Args:
         kind: ``on``, ``shared`` or ``dense``.
+        bias_row: the bias of the last projection is one more row of its matrix, as our implementation has it.
     """
     if kind == "dense":
-        return 3 * tokens * dim * hidden
+        return tokens * dim * (3 * hidden + bias_row)
     one = 3 * dim * hidden // experts
-    routed = boundary * (one + dim * (experts + 1)) if kind == "on" else 0
-    return tokens * one + routed
+    routed = boundary * (one + dim * (experts + 1 + bias_row)) if kind == "on" else 0
+    return tokens * (one + bias_row * dim) + routed
 
 
 def prompt_stem(height: int, width: int, widths: Sequence[int], label_dim: int) -> int:

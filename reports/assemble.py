@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.errors import UserError
 from reports import gallery, latex, page, pictures, plots, plots_cost, plots_parts, table, tables
@@ -12,6 +13,8 @@ from reports.runs import Run
 from reports.style import Plot
 from reports.words import slug
 
+PAGE_LIMIT = 9_500_000
+"""Bytes of a page; a mail or a wiki takes ten million."""
 FORMATS = {"md": table.to_markdown, "csv": table.to_csv, "tex": latex.to_latex}
 
 
@@ -46,13 +49,25 @@ def write(source: Run, folder: Path, episodes_s: float) -> Path:
         for plot in drawn:
             plot.save(folder)
         for strip in (s for group in strips for s in group):
-            strip.save(folder / "episodes", ("png",))
+            strip.save(folder / "episodes", ("jpg",))
         shown = [page.shown(story, group) for story, group in zip(told, strips, strict=True)]
         path = folder / "index.html"
-        path.write_text(page.render(source, made, drawn, shown, problems), encoding="utf-8")
+        path.write_text(_within_limit(source, made, drawn, shown, problems), encoding="utf-8")
     except OSError as error:
         raise _unwritable(folder, error) from error
     return path
+
+
+def _within_limit(
+    source: Run, made: list[table.Table], drawn: list[Plot], shown: list[dict[str, Any]], problems: list[str]
+) -> str:
+    """The page, with as many episodes as fit."""
+    html = page.render(source, made, drawn, shown, problems)
+    while len(html.encode()) > PAGE_LIMIT and shown:
+        shown = shown[:-1]
+        more = [*problems, "Some episodes were left out to keep this page small; their pictures lie in episodes/."]
+        html = page.render(source, made, drawn, shown, more)
+    return html
 
 
 def _unwritable(folder: Path, error: OSError) -> UserError:

@@ -48,6 +48,7 @@ def render(
         plots=drawn,
         episodes=episodes,
         headline=headline(run),
+        judged=sum(run.ranked(v) for v in run.variants) > 1,
         notes=[*run.notes, *problems],
         datasets=run.datasets,
         sizes=sorted({r.size_bin for t in made for r in t.rows} - {"", "all"}, key=tables.size_order),
@@ -127,7 +128,7 @@ def headline(run: Run) -> list[dict[str, str]]:
                     float(line["high"]) * m.scale,
                     signed=True,
                 )
-                reading = tables.verdict(line, m.better)
+                reading = tables.verdict(run, line)
                 if reading not in ("better", "worse"):
                     continue
                 variant = str(line["variant"])

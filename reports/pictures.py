@@ -6,7 +6,7 @@ import cv2
 import matplotlib.patheffects as effects
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
+from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
@@ -20,6 +20,7 @@ DPE, DLU, BOUNDARY = "#0072B2", "#CC79A7", "#E69F00"
 EXPERTS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 CLICKS = (1, 3, 5, 10)
 _SIDE = 720
+_SPECKS = 150
 
 
 def strip(episode: Episode, name: str, heading: str) -> Plot:
@@ -104,12 +105,13 @@ def _mask_panel(ax: Axes, background: np.ndarray, scale: float, steps: tuple[Ste
     _frame(ax, background, title)
     tint = np.zeros((*background.shape[:2], 4))
     mask = cv2.resize(steps[-1].mask.astype(np.uint8), background.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    tint[mask > 0] = (1, 1, 1, 0.22)
+    lines = outlines(steps[-1].mask, scale)
+    # A mask of specks (random weights) drawn as outlines would hide the photograph: it is only tinted.
+    speckled = len(lines) > _SPECKS
+    tint[mask > 0] = (1, 1, 1, 0.6 if speckled else 0.22)
     ax.imshow(tint, interpolation="nearest")
-    for line in outlines(steps[-1].mask, scale):
-        ax.plot(line[:, 0], line[:, 1], color="black", linewidth=2.2, alpha=0.55)
-    for line in outlines(steps[-1].mask, scale):
-        ax.plot(line[:, 0], line[:, 1], color=OUTLINE, linewidth=1.1)
+    for colour, width, opacity in () if speckled else (("black", 2.2, 0.55), (OUTLINE, 1.1, 1.0)):
+        ax.add_collection(LineCollection(lines, colors=colour, linewidths=width, alpha=opacity))
     for number, step in enumerate(steps, 1):
         if step.click is not None:
             _click(ax, step.click.x * scale, step.click.y * scale, number, step.click.positive)
@@ -160,7 +162,7 @@ def _trace_panel(ax: Axes, background: np.ndarray, scale: float, trace: Trace | 
                 [Rectangle((j * side, i * side), side, side) for i, j in cells],
                 facecolors=colours,
                 edgecolors="white",
-                linewidths=0.25,
+                linewidths=0.25 if len(cells) < 600 else 0.0,
                 alpha=0.62,
             )
         )
@@ -218,8 +220,8 @@ def _key_panel(ax: Axes) -> None:
         handles=[
             Line2D([], [], color=DPE, linewidth=2.2, label="DPE box: prompt embedded here"),
             Line2D([], [], color=DLU, linewidth=2.2, linestyle=(0, (4, 2)), label="DLU box: upsampled here"),
-            Patch(facecolor=BOUNDARY, alpha=0.62, label="boundary tokens, full attention"),
-            Patch(facecolor="none", edgecolor="none", label="one colour per routed expert"),
+            Patch(facecolor=BOUNDARY, alpha=0.62, label="boundary tokens: full attention"),
+            Patch(facecolor="none", edgecolor="none", label="where experts are routed: a colour each"),
         ],
         loc="upper left",
         fontsize=7.5,

@@ -14,7 +14,7 @@ from reports.style import Plot
 
 _QUALITY = 82
 _STRIP = 1600
-_LONGEST_PATH = 24_000
+_LONGEST_PATH = 8_000
 """Characters of one outline; a speckled mask of random weights would need megabytes."""
 
 
@@ -56,25 +56,18 @@ def _trace(trace: Trace, scale: float) -> dict[str, Any]:
     for name, box in (("dpe", trace.dpe_box), ("dlu", trace.dlu_box)):
         if box is not None:
             found[name] = [round(v * scale, 1) for v in box]
-    side = trace.token * scale
+    found["side"] = round(trace.token * scale, 3)
     if trace.boundary is not None:
-        found["boundary"] = cells(trace.boundary, side)
+        found["boundary"] = grid(np.where(trace.boundary, 0, -1))
     if trace.experts is not None:
-        kinds = sorted({int(e) for e in np.unique(trace.experts)} - {-1})
-        found["experts"] = [[e, cells(trace.experts == e, side)] for e in kinds]
+        found["experts"] = grid(trace.experts)
     return found
 
 
-def cells(chosen: np.ndarray, side: float) -> str:
-    """SVG path of the chosen tokens; a run of neighbours in a row is one rectangle."""
-    pieces = []
-    for i, row in enumerate(chosen):
-        edges = np.flatnonzero(np.diff(np.concatenate(([0], row.astype(np.int8), [0]))))
-        for start, end in zip(edges[::2], edges[1::2], strict=True):
-            pieces.append(
-                f"M{start * side:.0f} {i * side:.0f}h{(end - start) * side:.0f}v{side:.0f}h-{(end - start) * side:.0f}z"
-            )
-    return "".join(pieces)
+def grid(values: np.ndarray) -> list[str]:
+    """One text a row of tokens, a character a token: a digit 0..7, or a dot for -1."""
+    letters = np.array(list("01234567."))
+    return ["".join(row) for row in letters[np.where(values < 0, 8, values % 8)]]
 
 
 def path(mask: np.ndarray, scale: float) -> str:
@@ -90,17 +83,23 @@ def path(mask: np.ndarray, scale: float) -> str:
     )
     level = (fine >= min(0.5, float(fine.max()) * 0.99)).astype(np.uint8)
     found, _ = cv2.findContours(level, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    rings = sorted((cv2.approxPolyDP(c, 1.0, True)[:, 0, :] for c in found), key=lambda r: -cv2.contourArea(r))
+    found = sorted(found, key=cv2.contourArea, reverse=True)
     text = ""
-    for ring in rings:
-        if len(ring) < 3 and len(rings) > 1:
-            continue
-        points = ring / 2
-        piece = "M" + "L".join(f"{x:g} {y:g}" for x, y in points) + "z"
+    for ring in found:
+        piece = _ring(ring, 1.0)
+        tolerance = 1.0
+        while not text and len(piece) > _LONGEST_PATH:  # one outline of a sponge: as coarse as it has to be
+            tolerance *= 2
+            piece = _ring(ring, tolerance)
         if text and len(text) + len(piece) > _LONGEST_PATH:
             break
         text += piece
     return text
+
+
+def _ring(contour: np.ndarray, tolerance: float) -> str:
+    points = cv2.approxPolyDP(contour, tolerance, True)[:, 0, :] / 2
+    return "M" + "L".join(f"{x:g} {y:g}" for x, y in points) + "z"
 
 
 def jpeg(image: np.ndarray) -> str:
@@ -111,6 +110,6 @@ def jpeg(image: np.ndarray) -> str:
 
 def strip_image(plot: Plot) -> str:
     """A strip as a data URI, small enough for a page with many of them."""
-    picture = cv2.imdecode(np.frombuffer(plot.rendered("png"), np.uint8), cv2.IMREAD_COLOR)
+    picture = cv2.imdecode(np.frombuffer(plot.rendered("jpg"), np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None  # it was just written
     return jpeg(pictures.smaller(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), _STRIP))

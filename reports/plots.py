@@ -205,8 +205,9 @@ def differences(run: Run, dataset: str, click: int = 5) -> Plot | None:
             )
         for ax in axes[len(others) :]:
             ax.set_visible(False)
-        for ax in axes[::columns]:
-            ax.set_ylabel(f"IoU after click {click},\nminus {run.base} (points)")
+        low, high = axes[0].get_ylim()
+        axes[0].set_ylim(min(low, -1.0), max(high, 1.0))  # differences of rounding must look like none
+        figure.supylabel(f"IoU after click {click}, minus {run.base}", fontsize=9 if height > 1 else 8)
         figure.supxlabel("Samples, sorted", fontsize=9)
     more = f" The first {_PANELS} variants." if len(tables) - 1 > _PANELS else ""
     return Plot(
@@ -262,6 +263,8 @@ def noc_histograms(run: Run, dataset: str, target: int = 90) -> Plot | None:
             told.append(f"{label(run, variant)}: {never} of {len(first)} never, {counts[0]} after one click")
         for ax in axes[len(chosen) :]:
             ax.set_visible(False)
+        for ax in axes[max(0, len(chosen) - columns) : len(chosen)]:
+            ax.tick_params(labelbottom=True)  # also above a panel that is not there
         figure.supxlabel(f"Clicks to {target} % IoU", fontsize=9)
         figure.supylabel("Samples", fontsize=9)
     return Plot(

@@ -61,6 +61,7 @@ _UNDATED: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None},
     "png": {"Software": None},
+    "jpg": {},
 }
 
 
@@ -96,7 +97,7 @@ class Plot:
         return float(self.figure.get_size_inches()[0]) > 7
 
     def rendered(self, ending: str) -> bytes:
-        """The drawing as png, svg or pdf; the same bytes for the same drawing. Drawn once, then kept."""
+        """The drawing as png, svg, pdf or jpg; the same bytes for the same drawing. Drawn once, then kept."""
         if ending not in self.cache:
             out = io.BytesIO()
             with rc_context(RC):
@@ -104,7 +105,8 @@ class Plot:
                     # The layout is solved once; every further format takes it as it is.
                     self.figure.draw_without_rendering()
                     self.figure.set_layout_engine("none")
-                self.figure.savefig(out, format=ending, metadata=_UNDATED[ending])
+                options: dict[str, Any] = {"pil_kwargs": {"quality": 88}} if ending == "jpg" else {}
+                self.figure.savefig(out, format=ending, metadata=_UNDATED[ending] or None, **options)
             self.cache[ending] = out.getvalue()
         return self.cache[ending]
 

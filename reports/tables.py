@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
-from reports import tables_cost, tables_published
+from reports import across, overview, tables_cost, tables_published
 from reports.cells import cell_of, count
 from reports.metric_names import metric
 from reports.runs import Run
@@ -121,7 +122,7 @@ def compared(run: Run) -> Table:
                         value,
                         m.unit,
                         chance,
-                        verdict(line, m.better),
+                        verdict(run, line),
                         count(int(line["samples"])),
                     )
                     rows.append(Row(cells, dataset))
@@ -141,14 +142,17 @@ def compared(run: Run) -> Table:
     return Table("compare", "What each variant changes", caption, columns, tuple(rows))
 
 
-def verdict(line: pd.Series, better: str) -> str:
-    """What the interval of a difference allows to say."""
-    low, high = float(line["low"]), float(line["high"])
-    if math.isnan(low) or math.isnan(high):
-        return "no interval"
-    if low <= 0 <= high:
-        return "no difference shown"
-    return "better" if (high < 0) == (better == "low") else "worse"
+def verdict(run: Run, line: Mapping[Any, Any] | pd.Series) -> str:
+    """What a row of compare.csv allows to say; quality of random weights is never judged."""
+    if not (run.ranked(str(line["variant"])) and run.ranked(str(line["base"]))):
+        return (
+            "not judged: untrained"
+            if "untrained" in (run.status(str(line["variant"])), run.status(str(line["base"])))
+            else "not judged"
+        )
+    return across.reading(
+        float(line["low"]), float(line["high"]), metric(str(line["metric"])).better, float(line["p_value"])
+    )
 
 
 def failures(run: Run) -> Table:
@@ -190,6 +194,7 @@ def size_order(size: str) -> float:
 
 
 ALL: dict[str, Callable[[Run], Table]] = {
+    "overview": overview.overview,
     "failures": failures,
     "quality": quality,
     "compare": compared,

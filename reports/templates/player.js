@@ -45,6 +45,14 @@
     told.setAttribute("aria-live", "polite");
     let current = 1;
 
+    // Tokens come as one text a row, a digit each; runs of equal neighbours become one rectangle.
+    const tokens = (rows, side, colour) => (rows || []).forEach((row, i) => {
+      for (const run of row.matchAll(/(\d)\1*/g)) {
+        layers[colour ? "boundary" : "experts"].append(svg("rect", { x: run.index * side, y: i * side, width: run[0].length * side,
+          height: side, fill: colour || EXPERTS[Number(run[1])], "fill-opacity": 0.55 }));
+      }
+    });
+
     const show = (index) => {
       current = Math.min(Math.max(index, 1), last);
       slider.value = current;
@@ -67,10 +75,8 @@
         area(layers.extra, step.extra, "#56B4E9", 0.8);
       }
       const trace = step.trace || {};
-      if (toggles.boundary && toggles.boundary.checked) area(layers.boundary, trace.boundary, "#E69F00", 0.55);
-      if (toggles.experts && toggles.experts.checked) {
-        (trace.experts || []).forEach(([expert, d]) => area(layers.experts, d, EXPERTS[expert % 8], 0.6));
-      }
+      if (toggles.boundary && toggles.boundary.checked) tokens(trace.boundary, trace.side, "#E69F00");
+      if (toggles.experts && toggles.experts.checked) tokens(trace.experts, trace.side, null);
       if (toggles.boxes && toggles.boxes.checked) {
         const box = (corners, colour, dash, shrink) => corners && layers.boxes.append(svg("rect", {
           x: corners[0] + shrink, y: corners[1] + shrink, width: Math.max(1, Math.min(corners[2], data.width) - corners[0] - 2 * shrink),

@@ -16,6 +16,7 @@ import reports
 from harness.errors import UserError
 from reports import __main__ as command
 from reports import frames
+from reports.assemble import build
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_older_schema(copy: Path) -> None:
         frame[frame["size_bin"] == "all"].drop(columns=columns).to_csv(copy / name, index=False)
     (copy / "config.yaml").unlink()
     (copy / "machine.json").unlink()
-    page = text_of(reports.build(copy))
+    page = text_of(build(copy, None, 0))
     assert "comes from an older version" in page and "weights_status" in page
     assert "config.yaml is missing" in page
     run = frames.read(copy)

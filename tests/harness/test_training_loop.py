@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from baselines.dense_lite import DenseLite
+from baselines.sam_lite import SamLite
 from harness.errors import UserError
 from harness.training import checkpoints
 from harness.training.augmentation import Augmentation
@@ -259,12 +261,21 @@ def test_settings_survive_their_record() -> None:
 
 
 @pytest.mark.parametrize(
-    "variant",
-    [{}, {"dha": "full"}, {"dha": "bsq"}, {"dha": "vq"}, {"hmoe": "dense"}, {"hmoe": "shared"}, {"dpe": "off"}],
-    ids=lambda v: "-".join(v.values()) or "on",
+    ("kind", "variant"),
+    [
+        (Inter2FormerSegmenter, {}),
+        (Inter2FormerSegmenter, {"dha": "full"}),
+        (Inter2FormerSegmenter, {"dha": "bsq"}),
+        (Inter2FormerSegmenter, {"dha": "vq"}),
+        (Inter2FormerSegmenter, {"hmoe": "dense"}),
+        (Inter2FormerSegmenter, {"hmoe": "shared"}),
+        (DenseLite, {}),
+        (SamLite, {}),
+    ],
+    ids=lambda v: v.__name__ if isinstance(v, type) else "-".join(v.values()) or "on",
 )
 @pytest.mark.slow
-def test_fifty_images_are_learned_by_heart(tmp_path: Path, variant: dict[str, str]) -> None:
+def test_fifty_images_are_learned_by_heart(tmp_path: Path, kind: Any, variant: dict[str, str]) -> None:
     settings = Settings(
         steps=110,
         batch=8,
@@ -280,7 +291,7 @@ def test_fifty_images_are_learned_by_heart(tmp_path: Path, variant: dict[str, st
     )
     torch.manual_seed(0)
     source = Shapes(50)
-    segmenter = Inter2FormerSegmenter(**variant)
+    segmenter = kind(**variant)
     material = Material(pack(source, tmp_path / "cache"), None, OBJECTS)
     batches = Batches(material, settings.augmentation, 0, settings.batch, settings.sizes)
     run = Trainer(trainee_of(segmenter, "fp32"), batches, settings, tmp_path / "run", ALONE)

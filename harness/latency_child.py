@@ -93,6 +93,8 @@ class Child:
         series: list[float] = []
         while not settled(series) and (time.perf_counter() - started < limit_s or len(series) < 2):
             series.append(sum(t["ms"] for t in self.replay.once()))
+        gc.collect()
+        gc.freeze()  # what is alive now stays so: the collection before each round has little to look at
         return {
             "workload": self.replay.workload,
             "boundary": [[image, click, share] for (image, click), share in self.replay.boundary.items()],

@@ -156,7 +156,7 @@ def step(model: Inter2Former, state: ImageState, case: Case) -> Callable[[], Non
         label = case.label
         add_clicks(label, [_Click(*case.click)])
         logits = model.decode(state, label)
-        prediction = (logits[0, 0] > 0).numpy()
+        prediction = logits[0, 0].numpy() > 0
         add_prediction(case.before, prediction)
 
     return run

@@ -26,6 +26,11 @@ from inter2former.encoders.linear import Linear
 from inter2former.losses import COMMITMENT, commitment_loss
 
 
+def stack(parts: Sequence[Tensor]) -> Tensor:
+    """Return `torch.stack`, without a copy if there is one part."""
+    return torch.stack(list(parts)) if len(parts) > 1 else parts[0][None]
+
+
 @lru_cache(maxsize=16)
 def rotations(height: int, width: int, channels: int) -> Tensor:
     """Return the RoPE factors of a token grid, (height * width, channels / 2) complex64.
@@ -172,7 +177,7 @@ class Attention(nn.Module):
             boundary: for each image (n,) int64, tokens that get full attention when the kind is "on".
         """
         parts = [self.attend(tokens, grid, rows) for tokens, rows in zip(z, boundary, strict=True)]
-        attended = torch.stack([part for part, _ in parts])
+        attended = stack([part for part, _ in parts])
         loss = torch.stack([loss for _, loss in parts]).mean()
         if torch.is_grad_enabled():
             return x + self.o_proj(attended), loss

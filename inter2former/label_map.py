@@ -40,9 +40,10 @@ _MERGED = np.array(
 )
 """Row: what a click says; column: the label so far; entry: the label after (specification, section 2)."""
 
+# Indexed by twice the label plus the prediction (a sum is vectorised, a shift of bytes is not).
 _AFTER_PREDICTION = np.full((256, 1), 255, np.uint8)
-_AFTER_PREDICTION[0:5, 0] = _MERGED[MAYBE_BACKGROUND]
-_AFTER_PREDICTION[8:13, 0] = _MERGED[MAYBE_OBJECT]
+_AFTER_PREDICTION[0:10:2, 0] = _MERGED[MAYBE_BACKGROUND]
+_AFTER_PREDICTION[1:10:2, 0] = _MERGED[MAYBE_OBJECT]
 
 
 def new_label_map(height: int, width: int) -> np.ndarray:
@@ -91,6 +92,6 @@ def add_prediction(label: np.ndarray, prediction: np.ndarray) -> None:
         label: (H, W) uint8.
         prediction: (H, W) bool (or uint8 of 0 and 1), True where the model says object.
     """
-    index = np.left_shift(prediction.view(np.uint8), 3)
-    np.bitwise_or(index, label, out=index)
+    index = label + label
+    index |= prediction.view(np.uint8)
     label[...] = cv2.LUT(index, _AFTER_PREDICTION, dst=index)

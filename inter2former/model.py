@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inter2former.attention import Attention
+from inter2former.attention import Attention, stack
 from inter2former.config import Config
 from inter2former.experts import DenseFFN, HMoE
 from inter2former.label_tokens import TOKEN, TokenView, view_tokens
@@ -115,7 +115,7 @@ class Neck(nn.Module):
             tokens (B, h * w, dim), the quantisation loss, and what was looked at.
         """
         views = [self.view(label) for label in labels]
-        x = torch.stack([self.dpe(x, label, view.box) for x, label, view in zip(tokens, labels, views, strict=True)])
+        x = stack([self.dpe(x, label, view.box) for x, label, view in zip(tokens, labels, views, strict=True)])
         boundary = [torch.from_numpy(np.flatnonzero(view.boundary)).to(x.device) for view in views]
         losses = []
         for block in self.blocks:

@@ -216,7 +216,7 @@ class Session:
             add_clicks(self.label, [Point(y, x, click.positive)], segmenter.config.click_radius)
         trace: dict[str, Any] | None = {} if segmenter.keep_trace else None
         logits = segmenter.model.decode(self._embedding.state, self.label, trace=trace)
-        add_prediction(self.label, (logits[0, 0] > 0).numpy())
+        add_prediction(self.label, logits[0, 0].numpy() > 0)
         self.trace = trace or {}
         return frame.restore(logits)[0, 0].numpy()
 

@@ -28,12 +28,13 @@ FOLDS = (1, 1, 2, 4)
 
 
 class Around(NamedTuple):
-    """What lies just outside a map, as lines (n + 2, C): with corners at top and bottom, else zeros at the ends."""
+    """What lies just outside a map, as pairs of lines (2, n + 2, C).
 
-    top: Tensor
-    bottom: Tensor
-    left: Tensor
-    right: Tensor
+    The ends of the first pair are the corners; those of the second are zeros.
+    """
+
+    top_bottom: Tensor
+    left_right: Tensor
 
 
 class Stage(nn.Module):
@@ -92,34 +93,33 @@ def edges_around(edge: Tensor, box: Box) -> Around | None:
     if (box.height, box.width) == (height, width):
         return None
     first, last = max(box.left - 1, 0), min(box.right + 1, width)
-    lines = []
-    for row in (box.top - 1, box.bottom):
-        line = edge.new_zeros(box.width + 2, channels)
+    top_bottom = edge.new_zeros(2, box.width + 2, channels)
+    left_right = edge.new_zeros(2, box.height + 2, channels)
+    for line, row in zip(top_bottom, (box.top - 1, box.bottom), strict=True):
         if 0 <= row < height:
             line[first - box.left + 1 : last - box.left + 1] = edge[0, :, row, first:last].t()
-        lines.append(line)
-    for column in (box.left - 1, box.right):
-        line = edge.new_zeros(box.height + 2, channels)
+    for line, column in zip(left_right, (box.left - 1, box.right), strict=True):
         if 0 <= column < width:
             line[1:-1] = edge[0, :, box.top : box.bottom, column].t()
-        lines.append(line)
-    return Around(*lines)
+    return Around(top_bottom, left_right)
 
 
-def _side_kernels(weight: Tensor) -> list[Tensor]:
-    """Return the kernels (3 C, C') with which the lines of `Around` enter a 3x3 convolution (C', C, 3, 3)."""
-    sides = (weight[:, :, 0], weight[:, :, 2], weight[:, :, :, 0], weight[:, :, :, 2])
-    return [side.permute(2, 1, 0).flatten(0, 1).contiguous() for side in sides]
+def _side_kernels(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the kernels (2, 3 C, C') with which the lines of `Around` enter a 3x3 convolution (C', C, 3, 3)."""
+    rows = weight[:, :, [0, 2]].permute(2, 3, 1, 0).flatten(1, 2)
+    columns = weight[..., [0, 2]].permute(3, 2, 1, 0).flatten(1, 2)
+    return rows.contiguous(), columns.contiguous()
 
 
-def _correct(out: Tensor, kernels: Sequence[Tensor], around: Around) -> None:
+def _correct(out: Tensor, kernels: tuple[Tensor, Tensor], around: Around) -> None:
     """Subtract from a folded map (h, w, f, f, C'), in place, what its convolution took from outside."""
-    borders = (out[0, :, 0], out[-1, :, -1], out[:, 0, :, 0], out[:, -1, :, -1])
-    for border, line, kernel in zip(borders, around, kernels, strict=True):
-        channels = line.shape[1]
+    borders = (out[0, :, 0], out[-1, :, -1]), (out[:, 0, :, 0], out[:, -1, :, -1])
+    for pair, lines, kernel in zip(borders, around, kernels, strict=True):
+        _, count, channels = lines.shape
         # Three neighbours of a line in a row are one row of an overlapping view.
-        taps = line.as_strided((len(line) - 2, 3 * channels), (channels, 1))
-        border -= (taps @ kernel).view(border.shape)
+        taps = lines.as_strided((2, count - 2, 3 * channels), (count * channels, channels, 1))
+        for border, taken in zip(pair, taps @ kernel, strict=True):
+            border -= taken.view(border.shape)
 
 
 def wide_stage(x: Tensor, stage: Stage, derived: Derived, term: Tensor, around: Around | None) -> Tensor:
@@ -189,12 +189,11 @@ def doubled_around(x: Tensor, scale: Tensor, shift: Tensor) -> Around:
     rows = [(i // f, i % f) for i in (0, h * f - 1, min(1, h * f - 1), max(h * f - 2, 0))]
     columns = [(i // f, i % f) for i in (0, w * f - 1, min(1, w * f - 1), max(w * f - 2, 0))]
     lines = torch.stack([x[cell, :, inner].flatten(0, 1) for cell, inner in rows])
-    top, bottom = _double_lines(lines[:2], lines[2:], scale, shift)
+    top_bottom = _double_lines(lines[:2], lines[2:], scale, shift)
     lines = torch.stack([x[:, cell, :, inner].flatten(0, 1) for cell, inner in columns])
-    left, right = _double_lines(lines[:2], lines[2:], scale, shift)
-    for line in (left, right):
-        line[0], line[-1] = 0, 0
-    return Around(top, bottom, left, right)
+    left_right = _double_lines(lines[:2], lines[2:], scale, shift)
+    left_right[:, [0, -1]] = 0
+    return Around(top_bottom, left_right)
 
 
 def narrow_stage(x: Tensor, stage: Stage, derived: Derived, term: Tensor, around: Around | None) -> Tensor:

@@ -102,8 +102,8 @@ def all_plots(run: Run) -> list[Plot]:
             drawn += [plots.differences(run, dataset), plots.noc_histograms(run, dataset)]
     drawn += [plots_parts.stacked(run), plots_parts.roofline(run), plots_cost.latency_by_size(run)]
     drawn += [plots_cost.latency_over(run, "threads"), plots_cost.latency_over(run, "resolution")]
-    for dataset in run.datasets:
-        drawn += [plots_cost.time_against(run, dataset, share) for share in ("object_share", "boundary_share")]
+    drawn += [plots_cost.time_against_object(run, dataset) for dataset in run.datasets]
+    drawn.append(plots_cost.time_against_boundary(run))
     return [p for p in drawn if p is not None]
 
 

@@ -19,6 +19,7 @@ def cell_of(
     source: tuple[object, ...],
     signed: bool = False,
 ) -> Value:
+    """A column of a row with its interval (`low`/`high`, or `low_ms`/`high_ms` for `median_ms`), scaled."""
     scaled: list[float | None] = []
     for name in (
         column,
@@ -32,4 +33,5 @@ def cell_of(
 
 
 def count(value: int) -> Value:
+    """A number of things."""
     return Value(float(value), digits=0)

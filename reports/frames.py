@@ -7,96 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 
 from harness.errors import UserError
 from reports.runs import Run
+from reports.schema import CLICKS, COMPARE, FAILURES, FLOPS, LATENCY, PARTS, SUMMARY, TIMINGS
 
 NEWEST_SCHEMA = 1
-
-# column -> what stands there in a folder written before the column existed; the first five cannot be made up
-CLICKS: dict[str, Any] = {
-    "variant": None,
-    "dataset": None,
-    "sample": None,
-    "click": None,
-    "iou": None,
-    "y": -1,
-    "x": -1,
-    "positive": False,
-    "biou": np.nan,
-    "encode_ms": np.nan,
-    "online_ms": np.nan,
-    "simulate_ms": np.nan,
-    "object_share": np.nan,
-    "size_bin": "",
-    "height": 0,
-    "width": 0,
-    "error": "",
-    "protocol": "not recorded",
-    "weights_status": "not recorded",
-    "dataset_note": "",
-    "cell": "",
-    "weights_digest": "",
-    "parameters": 0,
-}
-SUMMARY: dict[str, Any] = {
-    "variant": None,
-    "dataset": None,
-    "metric": None,
-    "value": None,
-    "low": np.nan,
-    "high": np.nan,
-    "samples": 0,
-    "protocol": "not recorded",
-    "size_bin": "",
-}
-COMPARE: dict[str, Any] = {
-    "variant": None,
-    "base": None,
-    "dataset": None,
-    "metric": None,
-    "difference": None,
-    "low": np.nan,
-    "high": np.nan,
-    "p_value": np.nan,
-    "samples": 0,
-    "size_bin": "",
-}
-LATENCY: dict[str, Any] = {
-    "variant": None,
-    "threads": None,
-    "resolution": 0,
-    "kind": None,
-    "size_bin": "",
-    "median_ms": None,
-    "low_ms": np.nan,
-    "high_ms": np.nan,
-    "p90_ms": np.nan,
-    "repeats": 0,
-    "peak_rss_mb": np.nan,
-}
-PARTS: dict[str, Any] = {
-    "variant": None,
-    "threads": None,
-    "resolution": None,
-    "part": None,
-    "kind": None,
-    "size_bin": "",
-    "median_ms": None,
-    "roofline_ms": np.nan,
-}
-FLOPS: dict[str, Any] = {
-    "variant": None,
-    "part": None,
-    "kind": None,
-    "size_bin": "",
-    "gmacs": None,
-    "gflops": np.nan,
-}
-FAILURES: dict[str, Any] = {"stage": "", "variant": "", "dataset": "", "sample": "", "error": ""}
 
 
 def read(path: str | Path) -> Run:
@@ -130,6 +48,8 @@ def read(path: str | Path) -> Run:
     clicks, failed = _clicks(folder, notes)
     summary = _csv(folder / "summary.csv", SUMMARY, notes)
     summary, compare = _derived(folder, clicks, summary, _csv(folder / "compare.csv", COMPARE, notes), config, notes)
+    latency = _csv(folder / "latency.csv", LATENCY, notes)
+    notes += _contention(latency)
     failures = _csv(folder / "failures.csv", FAILURES, notes, quiet=True)
     if len(failures) == 0 and len(failed):
         failures = failed
@@ -139,9 +59,10 @@ def read(path: str | Path) -> Run:
         clicks=clicks,
         summary=summary,
         compare=compare,
-        latency=_csv(folder / "latency.csv", LATENCY, notes),
+        latency=latency,
         flops=_csv(folder / "flops.csv", FLOPS, notes),
         parts=_csv(folder / "latency_parts.csv", PARTS, notes, quiet=True),
+        timings=_timings(folder / "latency_samples.parquet"),
         failures=failures,
         machine=machine,
         config=config,
@@ -197,6 +118,28 @@ def _completed(frame: pd.DataFrame, columns: Mapping[str, Any], path: Path, note
         if isinstance(default, str):
             frame[name] = frame[name].astype(object).where(frame[name].notna(), default).astype(str)
     return frame
+
+
+def _contention(latency: pd.DataFrame) -> list[str]:
+    timed = latency[latency["median_ms"].notna()]
+    doubtful = timed[timed["contended"].str.strip() != ""] if len(timed) else timed
+    if len(doubtful) == 0:
+        return []
+    return [
+        f"{len(doubtful)} of {len(timed)} latency rows were taken while other work ran on the machine "
+        f"({doubtful['contended'].iloc[0]}): these times are doubtful, repeat them on an idle machine."
+    ]
+
+
+def _timings(path: Path) -> pd.DataFrame:
+    """Every single timing, where it was kept with the columns that are used."""
+    if not path.exists():
+        return pd.DataFrame(columns=list(TIMINGS))
+    try:
+        frame = pd.read_parquet(path)
+    except Exception as error:  # pyarrow raises many types of its own
+        raise UserError(f"cannot read {path}: {error}. Repeat the sweep's command with latency.") from error
+    return frame if set(TIMINGS) <= set(frame) else pd.DataFrame(columns=list(TIMINGS))
 
 
 def _clicks(folder: Path, notes: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:

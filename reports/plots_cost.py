@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from reports import speed
 from reports.labels import plain_log
-from reports.plots import legend
 from reports.runs import Run
 from reports.style import Plot, drawing, looks
 from reports.words import label, slug, where
@@ -51,14 +53,7 @@ def latency_over(run: Run, axis: str) -> Plot | None:
                     marker=style.marker,
                     label=f"{label(run, variant)}  {power:+.2f}".replace("-", "−"),
                 )
-                high = mine["high_ms"].where(np.isfinite(mine["high_ms"]), mine["median_ms"])
-                ax.vlines(
-                    mine[axis],
-                    mine["low_ms"].fillna(mine["median_ms"]),
-                    high,
-                    color=style.colour,
-                    linewidth=1,
-                )
+                _intervals(ax, mine[axis], mine, style.colour)
                 told.append(
                     f"{kind} of {label(run, variant)} from {mine['median_ms'].iloc[0]:.1f} ms"
                     f" to {mine['median_ms'].iloc[-1]:.1f} ms"
@@ -68,14 +63,7 @@ def latency_over(run: Run, axis: str) -> Plot | None:
             ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
             ax.minorticks_off()
             plain_log(ax.yaxis, ax.get_ylim())
-            if ax.lines:
-                ax.legend(
-                    title="variant, fitted slope",
-                    title_fontsize=8,
-                    fontsize=7.5,
-                    alignment="left",
-                    loc="best",
-                )
+            _below(ax, "variant, fitted slope")
         axes[0].set_ylabel("Median time (ms, log scale)")
     held = f"{fixed} px" if other == "resolution" else f"{fixed} thread{'s' if fixed != 1 else ''}"
     return Plot(
@@ -87,6 +75,26 @@ def latency_over(run: Run, axis: str) -> Plot | None:
         f"Latency against {axis}: " + "; ".join(told) + ".",
         figure,
     )
+
+
+def _intervals(ax: Axes, x: Any, frame: pd.DataFrame, colour: str) -> None:
+    """95 % intervals as vertical lines; too few rounds give an infinite one, which is none."""
+    known = (np.isfinite(frame["high_ms"]) & (frame["low_ms"] > 0)).to_numpy(dtype=bool)
+    at = np.asarray(x)[known]
+    ax.vlines(at, frame["low_ms"].to_numpy()[known], frame["high_ms"].to_numpy()[known], color=colour, linewidth=1)
+
+
+def _below(ax: Axes, title: str | None = None) -> None:
+    """A legend under the axes, where it can cover nothing."""
+    if ax.lines:
+        ax.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.17),
+            title=title,
+            title_fontsize=8,
+            fontsize=7.5,
+            ncols=1 + (len(ax.lines) > 4),
+        )
 
 
 def latency_by_size(run: Run) -> Plot | None:
@@ -122,8 +130,7 @@ def latency_by_size(run: Run) -> Plot | None:
                     marker=style.marker,
                     label=label(run, variant),
                 )
-                high = mine["high_ms"].where(np.isfinite(mine["high_ms"]), mine["median_ms"])
-                ax.vlines(x, mine["low_ms"].fillna(mine["median_ms"]), high, color=style.colour, linewidth=1)
+                _intervals(ax, x, mine, style.colour)
                 told.append(
                     f"{kind} click of {label(run, variant)} " + ", ".join(f"{m:.1f}" for m in mine["median_ms"]) + " ms"
                 )
@@ -135,7 +142,8 @@ def latency_by_size(run: Run) -> Plot | None:
             ax.minorticks_off()
         plain_log(axes[0].yaxis, axes[0].get_ylim())
         axes[0].set_ylabel("Median time (ms, log scale)")
-        legend(axes[-1], len(run.variants) if len(run.variants) > 5 else 1)
+        for ax in axes:
+            _below(ax)
     return Plot(
         "latency_size",
         "Latency by object size",
@@ -145,62 +153,80 @@ def latency_by_size(run: Run) -> Plot | None:
     )
 
 
-def time_against(run: Run, dataset: str, column: str) -> Plot | None:
-    """Online time of each sample against `object_share` or `boundary_share`, log-log with fitted slopes."""
-    if column not in run.clicks:
-        return None
+def time_against_object(run: Run, dataset: str) -> Plot | None:
+    """Online time of each sample against its object's share of the image, with fitted slopes."""
     rows = run.clicks[(run.clicks["dataset"] == dataset) & (run.clicks["click"] > 1) & run.clicks["online_ms"].notna()]
-    rows = rows[rows[column] > 0]
-    points = rows.groupby(["variant", "sample"], sort=False)[[column, "online_ms"]].median().reset_index()
-    points = points[points["online_ms"] > 0]
-    variants = [v for v in run.variants if points.loc[points["variant"] == v, column].nunique() >= 5]
+    rows = rows[rows["object_share"] > 0]
+    points = rows.groupby(["variant", "sample"], sort=False)[["object_share", "online_ms"]].median().reset_index()
+    points = points.rename(columns={"object_share": "share", "online_ms": "ms"})
+    return _scatter(
+        run,
+        points,
+        f"time_object_share_{slug(dataset)}",
+        f"Time against object size, {dataset}",
+        "Object's share of the image (%, log scale)",
+        "Median online time of each sample's later clicks, from the click loop (machine shared: compare slopes, "
+        f"not heights), with fitted slopes. {where(run, dataset)}.",
+        dataset,
+    )
+
+
+def time_against_boundary(run: Run) -> Plot | None:
+    """Time of every click against the share of boundary tokens, which get full attention and experts."""
+    found = speed.condition(run)
+    frame = run.timings
+    if found is None or len(frame) == 0:
+        return None
+    frame = frame[(frame["threads"] == found[0]) & (frame["resolution"] == found[1]) & (frame["boundary_share"] > 0)]
+    keys = ["variant", "image", "click"]
+    points = frame.groupby(keys, sort=False)[["boundary_share", "ms"]].median().reset_index()
+    return _scatter(
+        run,
+        points.rename(columns={"boundary_share": "share"}),
+        "time_boundary_share",
+        "Time against boundary tokens",
+        "Boundary tokens' share of the image (%, log scale)",
+        f"Median time of each click of the workload against the share of tokens that get full attention, with fitted "
+        f"slopes; {speed.describe(run)}. {cpu(run)}.",
+        "",
+    )
+
+
+def _scatter(
+    run: Run, points: pd.DataFrame, name: str, title: str, xlabel: str, caption: str, dataset: str
+) -> Plot | None:
+    """`ms` against `share` on log axes; variants with fewer than five different shares are left out."""
+    points = points[points["ms"] > 0]
+    variants = [v for v in run.variants if points.loc[points["variant"] == v, "share"].nunique() >= 5]
     if not variants:
         return None
     look = looks(run.variants)
-    name = {"object_share": "object", "boundary_share": "boundary tokens"}[column]
     told = []
-    with drawing(6.4, 4.0) as (figure, (ax,)):
+    with drawing(6.4, 4.4) as (figure, (ax,)):
         for variant in variants:
-            mine = points[points["variant"] == variant].sort_values(column)
-            style, power = look[variant], slope(mine[column], mine["online_ms"])
-            shift = np.log(mine["online_ms"]).mean() - power * np.log(mine[column]).mean()
-            ax.plot(
-                mine[column] * 100,
-                mine["online_ms"],
-                style.marker,
-                color=style.colour,
-                alpha=0.45,
-                markersize=3.5,
-                markeredgewidth=0,
+            mine = points[points["variant"] == variant].sort_values("share")
+            style, power = look[variant], slope(mine["share"], mine["ms"])
+            shift = np.log(mine["ms"]).mean() - power * np.log(mine["share"]).mean()
+            ax.scatter(
+                mine["share"] * 100, mine["ms"], s=12, marker=style.marker, color=style.colour, alpha=0.45, linewidth=0
             )
-            ends = mine[column].iloc[[0, -1]]
+            ends = mine["share"].iloc[[0, -1]]
+            name_and_slope = f"{label(run, variant)}  {power:+.2f}".replace("-", "−")
             ax.plot(
                 ends * 100,
                 np.exp(shift) * ends**power,
                 color=style.colour,
                 linestyle=style.dash,
                 marker=style.marker,
-                label=f"{label(run, variant)}  {power:+.2f}".replace("-", "−"),
+                label=name_and_slope,
             )
             told.append(f"{label(run, variant)} slope {power:+.2f}")
-        ax.set(
-            xscale="log",
-            yscale="log",
-            xlabel=f"Share of the image: {name} (%, log scale)",
-            ylabel="Online time per click (ms, log scale)",
-        )
+        ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="Time of a click (ms, log scale)")
         plain_log(ax.xaxis, ax.get_xlim())
         plain_log(ax.yaxis, ax.get_ylim())
-        ax.set_title(dataset)
-        legend(ax, len(variants))
+        _below(ax, "variant, fitted slope")
     return Plot(
-        f"time_{column}_{slug(dataset)}",
-        f"Time against {name} share, {dataset}",
-        f"Median online time of each sample's later clicks, from the click loop (machine shared: compare slopes, "
-        f"not heights), with fitted slopes. {where(run, dataset)}.",
-        f"Scatter of time against {name} share with fitted slopes: " + "; ".join(told) + ".",
-        figure,
-        dataset,
+        name, title, caption, f"Scatter of the time of a click, with fitted slopes: {'; '.join(told)}.", figure, dataset
     )
 
 

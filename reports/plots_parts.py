@@ -133,7 +133,14 @@ def roofline(run: Run) -> Plot | None:
         ax.set_ylim(min(p[1] for p in points) / 3, flops * 2.2)
         plain_log(ax.xaxis, ax.get_xlim())
         plain_log(ax.yaxis, ax.get_ylim())
-        label_points(ax, [(x, y, f"{v}, {k}", look[v].colour) for x, y, v, k in points][:18], size=7)
+        if len(points) <= 6:
+            label_points(ax, [(x, y, f"{v}, {k}", look[v].colour) for x, y, v, k in points], size=7)
+        else:
+            for variant in dict.fromkeys(p[2] for p in points):
+                ax.plot([], [], color=look[variant].colour, linewidth=4, label=variant)
+            for kind in dict.fromkeys(p[3] for p in points):
+                ax.plot([], [], marks[kind], color=MUTED, markersize=7, label=KINDS[kind])
+            figure.legend(loc="outside lower center", ncols=3, fontsize=7.5)
         ax.set_title(f"Roofline · {speed.describe(run)}")
     told = "; ".join(f"{v} {k} {y:.1f} GFLOP/s at {x:.1f} FLOPs per byte" for x, y, v, k in points)
     return Plot(

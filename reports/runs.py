@@ -21,6 +21,7 @@ class Run:
         path: folder that was read.
         name: name of the ablation, or of the folder.
         clicks, summary, compare, latency, flops, failures: the files of design.md, with every known column.
+        timings: latency_samples.parquet, every single timing; may be empty.
         parts: latency_parts.csv, time by part; most runs have none.
         machine, config: machine.json and config.yaml as they are.
         source: setting of `python -m reports` that reads this run, where it is not a folder of the user's.
@@ -35,6 +36,7 @@ class Run:
     latency: pd.DataFrame
     flops: pd.DataFrame
     parts: pd.DataFrame
+    timings: pd.DataFrame
     failures: pd.DataFrame
     machine: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)

@@ -38,6 +38,7 @@ def latency(run: Run) -> Table:
             _ratio(line, ref, base.get(tuple(line[k] for k in keys)), position),
             count(int(line["repeats"])),
             Value(finite(line["peak_rss_mb"]), digits=0, source=("latency", position, "peak_rss_mb")),
+            str(line["contended"]) or "quiet",
         )
         rows.append(Row(cells, "", str(line["size_bin"])))
     columns = (
@@ -52,10 +53,12 @@ def latency(run: Run) -> Table:
         Column("ratio", f"× {ref or 'reference'}", better="low", help="same row otherwise, paired by rounds"),
         Column("repeats", "Rounds"),
         Column("peak_rss_mb", "Peak MB", better="low"),
+        Column("contended", "Machine", help="what else ran meanwhile; such times are doubtful"),
     )
     cpu = run.machine.get("cpu_model") or run.machine.get("cpu") or "CPU not recorded"
     caption = (
-        f"Median with its 95 % interval on {cpu}, measured alone and pinned. Times do not travel between machines; "
+        f"Median with its 95 % interval (none with fewer than six rounds) on {cpu}, in a pinned process of its own. "
+        "Times do not travel between machines; "
         f"ratios to {ref} do. Online SPC: mean click of 20; 20-SPC adds a twentieth of the encoding."
     )
     return Table("latency", "Latency", caption, columns, tuple(rows))

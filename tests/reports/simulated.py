@@ -270,6 +270,30 @@ def parts_frame(variants: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def timings_frame(variants: Sequence[str]) -> pd.DataFrame:
+    """latency_samples.parquet: times that grow as the square root of the share of boundary tokens."""
+    rows = []
+    for v, variant in enumerate(variants):
+        for image in range(4):
+            for click in range(3):
+                share = np.nan if click == 0 else 0.9 if click == 1 else 0.02 * (1 + image) * click
+                ms = 90.0 if click == 0 else 50.0 * (1 + 0.4 * v) * share**0.5
+                rows.append(
+                    {
+                        "variant": variant,
+                        "threads": 1,
+                        "resolution": 1024,
+                        "round": 1,
+                        "image": image,
+                        "size_bin": BINS[image],
+                        "click": click,
+                        "ms": ms,
+                        "boundary_share": share,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
 def run_folder(
     out: Path,
     variants: Sequence[str] = tuple(VARIANTS),
@@ -288,6 +312,7 @@ def run_folder(
     metrics.compare(clicks, variants[0], protocol).to_csv(out / "compare.csv", index=False)
     latency_frame(variants, seed).to_csv(out / "latency.csv", index=False)
     flops_frame(variants).to_csv(out / "flops.csv", index=False)
+    timings_frame(variants).to_parquet(out / "latency_samples.parquet", index=False)
     parts_frame(variants).to_csv(out / "latency_parts.csv", index=False)
     pd.DataFrame(columns=["stage", "variant", "dataset", "sample", "error"]).to_csv(out / "failures.csv", index=False)
     machine = {

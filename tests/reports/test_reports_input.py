@@ -43,6 +43,7 @@ def test_failures_only(copy: Path) -> None:
     (copy / "clicks.parquet").unlink()
     for name in ("summary.csv", "compare.csv", "latency.csv", "flops.csv", "latency_parts.csv"):
         (copy / name).unlink()
+    (copy / "latency_samples.parquet").unlink()
     row = {
         "stage": "clicks",
         "variant": "near",
@@ -93,6 +94,12 @@ def test_older_schema(copy: Path) -> None:
     run = frames.read(copy)
     assert run.status("near") == "not recorded" and not run.ranked("near")
     assert run.protocol() == "not recorded"
+
+
+def test_contended_times_are_named(copy: Path) -> None:
+    frame = pd.read_csv(copy / "latency.csv").assign(contended="other load 1.66 CPUs")
+    frame.to_csv(copy / "latency.csv", index=False)
+    assert any("other load 1.66 CPUs" in note and "doubtful" in note for note in frames.read(copy).notes)
 
 
 def test_newer_schema_is_named(copy: Path) -> None:

@@ -166,6 +166,23 @@ def test_fitted_slope() -> None:
     assert plots_cost.slope(x, 0.01 * x**1.7) == pytest.approx(1.7)
 
 
+def test_time_against_boundary_tokens_has_the_law_of_the_rows(run: Run) -> None:
+    """The simulated times are proportional to the share of boundary tokens to the power 0.5."""
+    plot = plots_cost.time_against_boundary(run)
+    assert plot is not None
+    legend = plot.figure.axes[0].get_legend()
+    assert legend is not None
+    assert [t.get_text().split()[-1] for t in legend.get_texts()] == ["+0.50"] * 3
+
+
+def test_infinite_intervals_are_not_drawn(run: Run) -> None:
+    few = run.latency.assign(low_ms=0.0, high_ms=float("inf"))
+    for axis in ("threads", "resolution"):
+        plot = plots_cost.latency_over(replace(run, latency=few), axis)
+        assert plot is not None
+        assert all(len(c.get_paths()) == 0 for ax in plot.figure.axes for c in ax.collections)
+
+
 def test_log_ticks_are_plain_and_enough() -> None:
     with style.drawing(4, 3) as (_, (ax,)):
         for low, high in ((3, 5), (1, 90), (0.2, 4000), (15.2, 15.9)):

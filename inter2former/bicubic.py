@@ -53,36 +53,46 @@ BEYOND = (sum(_taps(0.25)[:3]), _taps(0.25)[3])
 
 
 class Strip(NamedTuple):
-    """A block of a band matrix: outputs `out` are `matrix` times inputs `into`."""
+    """A block of a band matrix: high-resolution positions `out` from low-resolution positions `into`.
+
+    `parts` (3, out, into) are the matrices of the three maps; `matrix` (out, 3 into) is the same for maps that lie
+    position by position.
+    """
 
     into: slice
     out: slice
+    parts: Tensor
     matrix: Tensor
+
+    @property
+    def threefold(self) -> slice:
+        """`into` where every position holds its three maps."""
+        return slice(3 * self.into.start, 3 * self.into.stop)
 
 
 @cache
-def _strip_matrix(before: int, count: int, after: int) -> Tensor:
-    """Return the matrix of a strip of `count` positions that has this many (0 to 2) more on either side."""
+def _strip_matrices(before: int, count: int, after: int) -> tuple[Tensor, Tensor]:
+    """Return the matrices of a strip of `count` positions that has this many (0 to 2) more on either side."""
     size = before + count + after
     doubled = doubling_rows(range(2 * size), size)
-    whole = torch.zeros(2 * size, size, 3, dtype=torch.float64)
-    whole[1:, :, 0] = doubled[:-1]
-    whole[:, :, 1] = doubled
-    whole[:-1, :, 2] = doubled[1:]
-    return whole.flatten(1)[2 * before : 2 * (before + count)].float().contiguous()
+    whole = torch.zeros(3, 2 * size, size, dtype=torch.float64)
+    whole[0, 1:] = doubled[:-1]
+    whole[1] = doubled
+    whole[2, :-1] = doubled[1:]
+    parts = whole[:, 2 * before : 2 * (before + count)].float()
+    return parts.contiguous(), parts.permute(1, 2, 0).flatten(1).contiguous()
 
 
 def strips(size: int) -> Iterator[Strip]:
     """Yield the matrix that doubles three maps and sums them shifted by -1, 0, 1 (zero outside), in strips.
 
-    Inputs are the positions of the low-resolution maps, each with its three maps: 3 size of them, position by
-    position. Outputs are the 2 size high-resolution positions: out[y] = sum over d of doubled_d[y + d].
+    out[y] = sum over d of doubled_d[y + d], for `size` low-resolution and 2 size high-resolution positions.
     """
     for start in range(0, size, STRIP):
         stop = min(start + STRIP, size)
         before, after = min(start, 2), min(size - stop, 2)
-        into = slice(3 * (start - before), 3 * (stop + after))
-        yield Strip(into, slice(2 * start, 2 * stop), _strip_matrix(before, stop - start, after))
+        matrices = _strip_matrices(before, stop - start, after)
+        yield Strip(slice(start - before, stop + after), slice(2 * start, 2 * stop), *matrices)
 
 
 def doubling_kernel(weight: Tensor, factor: int) -> Tensor:

@@ -132,21 +132,22 @@ def wide_stage(x: Tensor, stage: Stage, derived: Derived, term: Tensor, around: 
         lambda: (weight.permute(2, 1, 3, 0).flatten(2).contiguous(), _side_kernels(weight)),
     )
     scale, shift = affine(x, stage.norm)
-    normed = torch.addcmul(shift, x, scale)
-    mixed = x.new_empty(h, 3, w, mix.shape[2])
+    normed = torch.addcmul(shift, x, scale).view(h * w, -1)
+    mixed = x.new_empty(3, h * w, mix.shape[2])
     for row in range(3):
-        torch.bmm(normed, mix[row].expand(h, -1, -1), out=mixed[:, row])
-    rows = x.new_empty(2 * h, w * mix.shape[2])
+        torch.mm(normed, mix[row], out=mixed[row])
+    mixed = mixed.view(3, h, -1)
+    rows = x.new_empty(2 * h, mixed.shape[2])
     for strip in strips(h):
-        torch.mm(strip.matrix, mixed.view(3 * h, -1)[strip.into], out=rows[strip.out])
-    rows = rows.view(2 * h, 3 * w, -1)
-    out = torch.cat(
-        [
-            torch.baddbmm(term[:, strip.out], strip.matrix.expand(2 * h, -1, -1), rows[:, strip.into])
-            for strip in strips(w)
-        ],
-        dim=1,
-    )
+        part = rows[strip.out]
+        torch.mm(strip.parts[0], mixed[0, strip.into], out=part)
+        part.addmm_(strip.parts[1], mixed[1, strip.into]).addmm_(strip.parts[2], mixed[2, strip.into])
+    # Columns to the front, so that they too are doubled by a few large products.
+    turned = rows.view(2 * h, 3 * w, -1).transpose(0, 1).contiguous().view(3 * w, -1)
+    doubled = x.new_empty(2 * w, turned.shape[1])
+    for strip in strips(w):
+        torch.mm(strip.matrix, turned[strip.threefold], out=doubled[strip.out])
+    out = torch.add(term, doubled.view(2 * w, 2 * h, -1).transpose(0, 1), out=x.new_empty(term.shape))
     if around is not None:
         _correct(out[:, :, None, None], sides, around)
     return out

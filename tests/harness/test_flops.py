@@ -159,6 +159,8 @@ LARGE = ("vit_b", "sam", "hrsam", "segnext", "interformer", "ritm")
 
 def variants():
     for name in Config().options("variant"):
+        if name.endswith(("vit_h", "vit_l")):
+            continue  # minutes each, and the same code as vit_b
         large = any(word in name for word in LARGE) and "lite" not in name
         yield pytest.param(name, marks=[pytest.mark.slow] if large else [])
 
@@ -298,3 +300,23 @@ def test_sam_vision_encoder_agrees_with_its_closed_form():
     image = torch.zeros(1, 3, 1024, 1024)
     found = count(lambda: model.vision_encoder(image), model)["total"]
     assert found.macs == pytest.approx(formulas.sam_vision(layers=2, full=1), rel=0.01)
+
+
+# Specifications of the baselines: GMACs (products and convolutions) of the image encoder and of one click.
+FIGURES = [
+    ("segnext_sax1", 1024, 466.3, 104.2),
+    ("hrsam", 1024, 450.4, 1.85),
+    ("interformer_light", 512, 112.3, 5.4),
+    ("ritm_hrnet18s", 400, 0.0, 17.7),  # the image and its mirror image at every click, nothing cached
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "size", "image_gmacs", "click_gmacs"), FIGURES)
+def test_baselines_have_the_figures_of_their_specifications(name, size, image_gmacs, click_gmacs):
+    segmenter = build(plain(Config().load("variant", name)), name)
+    replay = Replay(segmenter, compose([sample(size, size, (20, 160, 30, 180))], 1, size, 2), "truth")
+    replay.record()
+    counted = [found["total"].macs / 1e9 for _, found in flops.count_episode(segmenter, replay, 0)]
+    assert counted[0] == pytest.approx(image_gmacs, rel=0.01)
+    assert counted[-1] == pytest.approx(click_gmacs, rel=0.01)

@@ -124,11 +124,11 @@ def make_model(routing: str, seed: int = 0, **switches: str) -> Inter2Former:
 
 
 def make_state(model: Inter2Former, size: int) -> ImageState:
-    """Return random tokens and edge maps of an image of size x size pixels."""
+    """Return random tokens and edge maps (channels-last, as the edge detector's) of size x size pixels."""
     generator = torch.Generator().manual_seed(0)
     h = size // TOKEN
     edges = tuple(
-        torch.randn(1, width, h * 2 ** (i + 1), h * 2 ** (i + 1), generator=generator)
+        torch.randn(1, h * 2 ** (i + 1), h * 2 ** (i + 1), width, generator=generator).permute(0, 3, 1, 2)
         for i, width in enumerate(model.config.head)
     )
     tokens = torch.randn(1, h * h, model.config.dim, generator=generator)

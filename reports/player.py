@@ -15,7 +15,7 @@ from reports.style import Plot
 _QUALITY = 82
 _STRIP = 1600
 _LONGEST_PATH = 8_000
-"""Characters of one outline; a speckled mask of random weights would need megabytes."""
+"""Characters of one mask's outlines; a speckled mask of random weights would need megabytes."""
 
 
 def data(episode: Episode) -> dict[str, Any]:
@@ -71,35 +71,31 @@ def grid(values: np.ndarray) -> list[str]:
 
 
 def path(mask: np.ndarray, scale: float) -> str:
-    """SVG path (even-odd) of a mask's outlines in the picture's pixels; without the smallest specks if too long."""
+    """A mask in the picture's pixels: an SVG path (even-odd) of its outlines, or a PNG where it has too many specks."""
     if not mask.any():
         return ""
     size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
-    # Doubled and blurred a little, the outline of a mask follows the object's edge instead of its pixels' corners.
-    fine = cv2.resize(
-        mask.astype(np.float32),
-        (size[0] * 2, size[1] * 2),
-        interpolation=cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR,
-    )
+    # Doubled and smoothed a little, the outline of a mask follows the object's edge instead of its pixels' corners.
+    way = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+    fine = cv2.resize(mask.astype(np.float32), (size[0] * 2, size[1] * 2), interpolation=way)
     level = (fine >= min(0.5, float(fine.max()) * 0.99)).astype(np.uint8)
     found, _ = cv2.findContours(level, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    found = sorted(found, key=cv2.contourArea, reverse=True)
-    text = ""
-    for ring in found:
-        piece = _ring(ring, 1.0)
-        tolerance = 1.0
-        while not text and len(piece) > _LONGEST_PATH:  # one outline of a sponge: as coarse as it has to be
-            tolerance *= 2
-            piece = _ring(ring, tolerance)
-        if text and len(text) + len(piece) > _LONGEST_PATH:
-            break
-        text += piece
-    return text
+    text = "".join(_ring(ring) for ring in found)
+    return text if len(text) <= _LONGEST_PATH else bitmap(mask, size)
 
 
-def _ring(contour: np.ndarray, tolerance: float) -> str:
-    points = cv2.approxPolyDP(contour, tolerance, True)[:, 0, :] / 2
+def _ring(contour: np.ndarray) -> str:
+    points = cv2.approxPolyDP(contour, 1.0, True)[:, 0, :] / 2
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points) + "z"
+
+
+def bitmap(mask: np.ndarray, size: tuple[int, int]) -> str:
+    """A data URI of the mask, white on black, at half the picture's size."""
+    small = cv2.resize(
+        mask.astype(np.uint8) * 255, (size[0] // 2 or 1, size[1] // 2 or 1), interpolation=cv2.INTER_AREA
+    )
+    _, buffer = cv2.imencode(".png", np.where(small > 127, 255, 0).astype(np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1])
+    return "data:image/png;base64," + base64.b64encode(buffer.tobytes()).decode()
 
 
 def jpeg(image: np.ndarray) -> str:

@@ -13,6 +13,8 @@
     return made;
   };
 
+  let serial = 0;
+
   const build = (host) => {
     const data = JSON.parse(document.getElementById(host.dataset.episode).textContent);
     // Marks keep their size on the screen: `unit` is about 6 screen pixels, a little more on a large picture.
@@ -48,8 +50,11 @@
     // Tokens come as one text a row, a digit each; runs of equal neighbours become one rectangle.
     const tokens = (rows, side, colour) => (rows || []).forEach((row, i) => {
       for (const run of row.matchAll(/(\d)\1*/g)) {
-        layers[colour ? "boundary" : "experts"].append(svg("rect", { x: run.index * side, y: i * side, width: run[0].length * side,
-          height: side, fill: colour || EXPERTS[Number(run[1])], "fill-opacity": 0.55 }));
+        // The network's input is padded beyond the picture; what lies there is cut off.
+        const x = run.index * side, y = i * side;
+        const width = Math.min(run[0].length * side, data.width - x), height = Math.min(side, data.height - y);
+        if (width <= 0 || height <= 0) continue;
+        layers[colour ? "boundary" : "experts"].append(svg("rect", { x, y, width, height, fill: colour || EXPERTS[Number(run[1])], "fill-opacity": 0.55 }));
       }
     });
 
@@ -60,10 +65,20 @@
       next.disabled = current === last;
       const step = data.steps[current - 1];
       Object.values(layers).forEach((layer) => layer.replaceChildren());
-      const line = (layer, d, colour, width, extra = {}) => d && layer.append(
+      const line = (layer, d, colour, width, extra = {}) => d && !d.startsWith("data:") && layer.append(
         svg("path", { d, fill: "none", stroke: colour, "stroke-width": width * unit, "fill-rule": "evenodd", ...extra }));
-      const area = (layer, d, colour, opacity) => d && layer.append(
-        svg("path", { d, fill: colour, "fill-opacity": opacity, "fill-rule": "evenodd" }));
+      const area = (layer, d, colour, opacity) => {
+        if (!d) return;
+        if (!d.startsWith("data:")) {
+          layer.append(svg("path", { d, fill: colour, "fill-opacity": opacity, "fill-rule": "evenodd" }));
+          return;
+        }
+        // A mask of specks comes as a picture, white where it holds.
+        const id = `bits-${serial += 1}`, whole = { width: data.width, height: data.height };
+        const shape = svg("mask", { id, ...whole, x: 0, y: 0, maskUnits: "userSpaceOnUse" });
+        shape.append(svg("image", { href: d, ...whole, preserveAspectRatio: "none" }));
+        layer.append(shape, svg("rect", { ...whole, fill: colour, "fill-opacity": Math.max(opacity, 0.6), mask: `url(#${id})` }));
+      };
       if (toggles.mask.checked) {
         area(layers.mask, step.mask, "#ffffff", 0.22);
         line(layers.mask, step.mask, "#000000", 0.65, { "stroke-opacity": 0.6 });

@@ -291,5 +291,17 @@ def test_path_outlines_the_mask() -> None:
         (10, 29.5), abs=0.6
     )
     assert player.path(np.zeros((4, 4), bool), 1.0) == ""
-    specks = np.random.default_rng(0).random((400, 400)) > 0.5
-    assert len(player.path(specks, 1.0)) <= 8_000
+
+
+def test_speckled_mask_becomes_a_bitmap_of_all_of_it() -> None:
+    import base64
+
+    import cv2
+
+    specks = np.random.default_rng(0).random((100, 200)) > 0.5
+    whole = np.kron(specks, np.ones((4, 4))).astype(bool)
+    text = player.path(whole, 1.0)
+    kind, data = text.split(",")
+    assert kind == "data:image/png;base64" and len(text) < 20_000
+    shown = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert shown is not None and np.array_equal(shown > 0, whole[::2, ::2])

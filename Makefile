@@ -8,12 +8,12 @@ ARGS   ?=
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install sweep report test check format clean
+.PHONY: help install sweep report test test-all check format clean
 
 help:
 	@echo "make sweep    demo sweep on embedded scenes: summary, rows, MLflow runs, report (ABLATION=dha ARGS='dataset.limit=4')"
 	@echo "make report   the report again, from OUT=$(OUT)"
-	@echo "make test     the whole test suite (ARGS='-k store')"
+	@echo "make test     the test suite (ARGS='-k store'); make test-all adds the slow tests"
 	@echo "make check    ruff and mypy"
 	@echo "make clean    remove .venv and caches; results under runs/ stay"
 
@@ -38,6 +38,9 @@ report: install
 	$(BIN)/python -m reports run=$(OUT)
 
 test: install
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: install
 	$(BIN)/python -m pytest $(ARGS)
 
 check: install

@@ -46,7 +46,7 @@ def quality(run: Run) -> Table:
                 continue
             cells: list[Cell] = [variant, dataset, run.note(dataset) or "as published", run.status(variant)]
             cells += [count(int(mine["samples"].max()))]
-            cells += [_of_summary(mine, variant, dataset, k, best[k]) for k in keys]
+            cells += [_of_summary(mine, variant, dataset, k, best[k] if run.ranked(variant) else None) for k in keys]
             rows.append(Row((*cells, str(mine["protocol"].iloc[0])), dataset))
     columns = [
         Column("variant", "Variant"),
@@ -168,7 +168,7 @@ def _best(run: Run, whole: pd.DataFrame, dataset: str, key: str) -> float | None
     values = [
         float(v) for n, v in zip(mine["variant"], mine["value"], strict=True) if run.ranked(n) and math.isfinite(v)
     ]
-    if len(values) < 2:
+    if len(values) < 2 or min(values) == max(values):
         return None
     return min(values) if metric(key).better == "low" else max(values)
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,16 @@ def test_best_is_marked_among_ranked_results_only(run: Run) -> None:
             _, _, dataset, metric, _ = value.source
             best = min(by_hand(run, v, dataset, metric) for v in ("near", "colourful"))
             assert value.best == (value.measured == pytest.approx(best))
+
+
+def test_an_untrained_tie_is_not_marked_and_a_tie_of_all_marks_nobody(run: Run) -> None:
+    tied = run.summary.copy()
+    best = tied[(tied["metric"] == "noc90") & (tied["variant"] != "random")].groupby("dataset")["value"].min()
+    random_ = (tied["metric"] == "noc90") & (tied["variant"] == "random")
+    tied.loc[random_, "value"] = tied.loc[random_, "dataset"].map(best)
+    assert all(n["variant"] != "random" for n, v in cells(tables.quality(replace(run, summary=tied))) if v.best)
+    same = run.summary.assign(value=20.0)
+    assert not any(v.best for _, v in cells(tables.quality(replace(run, summary=same))))
 
 
 def test_every_row_of_quality_says_what_data_and_weights_it_is_of(run: Run) -> None:

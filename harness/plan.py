@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import json
@@ -166,6 +167,12 @@ def _weights_stamp(config: dict[str, Any]) -> str:
     if not path.exists():
         package = importlib.util.find_spec(str(config.get("_target_", "")).partition(".")[0])
         path = Path((package.submodule_search_locations or [""])[0]) / "weights" if package else path
+    return _content(path)
+
+
+@functools.lru_cache(maxsize=64)
+def _content(path: Path) -> str:
+    """Digest of a weight file or folder; read once per process, since every variant and data set asks for it."""
     files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix not in {".py", ".pyc", ".md"})
     digest = hashlib.sha256()
     for file in files or [path] * path.is_file():

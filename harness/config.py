@@ -88,6 +88,11 @@ class Config:
         assert isinstance(alone, DictConfig)
         return overlay(alone, extra or {}, f"{group} {name!r}")
 
+    def picked(self, overrides: Sequence[str], group: str) -> str | None:
+        """The option of a group that the command line names (`variant=NAME`; the last one counts), or None."""
+        matches = [m for m in map(_GROUP_CHOICE.match, overrides) if m and m["group"] == group]
+        return matches[-1]["name"] if matches else None
+
     def require(self, group: str, name: str) -> None:
         """Raise UserError with the near miss if the group has no such option."""
         if name not in self.options(group):
@@ -123,6 +128,8 @@ class Config:
                     known = _leaves(hydra_compose(primary, overrides=[*search_path, *plain]))
                     parent = key.rpartition(".")[0]
                     siblings = [k for k in known if k.rpartition(".")[0] == parent] or known
+                    if key in known:
+                        return f"setting {key!r} exists already: leave out the plus of {override!r}."
                     return f"unknown setting {key!r}. {near_miss(key, siblings)}"
         return f"{text} (in: {' '.join(overrides)})"
 

@@ -84,13 +84,16 @@ class Plan:
         return [Cell(v, d, self.protocol) for d in self.datasets for v in self.variants]
 
 
-def make_plan(root: Config, config: DictConfig) -> Plan:
+def make_plan(root: Config, config: DictConfig, picked: str | None = None) -> Plan:
     """Resolve names, build data sets and check the protocol; models are not built yet.
+
+    Args:
+        picked: the file of `variant/` that the command line names; alone, it is what runs.
 
     Raises:
         UserError: unknown variant, switch or data set, wrong folder, click limit 0, …
     """
-    variants = _variants(root, config)
+    variants = _variants(root, config, picked)
     base = config.ablation.base
     names = [v.name for v in variants]
     protocol = build(plain(config.protocol), "protocol")
@@ -107,23 +110,25 @@ def make_plan(root: Config, config: DictConfig) -> Plan:
     )
 
 
-def _variants(root: Config, config: DictConfig) -> list[Variant]:
+def _variants(root: Config, config: DictConfig, picked: str | None) -> list[Variant]:
     offered = plain(config.ablation.variants) or {}
     chosen = plain(config.variants)
     if isinstance(chosen, str):
         chosen = [chosen]
     if chosen is None:
-        chosen = list(offered)
+        chosen = list(offered) or [picked] * (picked is not None)
     if not chosen:
         names = ", ".join(root.options("ablation"))
         raise UserError(
-            f"nothing to run: give +ablation=NAME ({names}) "
-            f"or variants=[NAME,…] ({', '.join(root.options('variant'))})."
+            f"nothing to run: give +ablation=NAME ({names}), "
+            f"variant=NAME or variants=[NAME,…] ({', '.join(root.options('variant'))})."
         )
     made = []
     for name in dict.fromkeys(str(c) for c in chosen):
         if name in offered:
             made.append(Variant(name, _switched(root, config, name, dict(offered[name] or {}))))
+        elif name == picked:  # with what the command line says of it: variant=NAME variant.size=512
+            made.append(Variant(name, plain(config.variant)))
         elif name in root.options("variant"):
             made.append(Variant(name, plain(root.load("variant", name))))
         else:

@@ -74,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
         print(OmegaConf.to_yaml(config, resolve=True), end="")
         return 0
     set_threads(config.threads)
-    plan = make_plan(root, config)
+    plan = make_plan(root, config, root.picked(given.overrides, "variant"))
     if config.dry_run:
         overview.print_plan(plan, config, overview.console())
         return 0

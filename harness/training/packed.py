@@ -118,8 +118,7 @@ def _write(source: SampleSource, folder: Path, longest: int | None, bar: Bar | N
         (temporary / "names.json").write_text(json.dumps(names))
         (temporary / "skipped.json").write_text(json.dumps(skipped, indent=1))
         np.savez(temporary / "index.npz", shapes=np.array(shapes, np.int64), offsets=np.array(offsets, np.int64))
-        if not folder.exists():
-            os.rename(temporary, folder)
+        _publish(temporary, folder)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(cache_root(folder)).free / 2**20
@@ -130,6 +129,15 @@ def _write(source: SampleSource, folder: Path, longest: int | None, bar: Bar | N
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _publish(made: Path, folder: Path) -> None:
+    # No look before the leap: the processes of one torchrun pack at the same time, and all but the first are late.
+    try:
+        os.rename(made, folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 def cache_root(folder: Path) -> Path:

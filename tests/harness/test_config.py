@@ -9,6 +9,7 @@ import pytest
 
 from harness.config import Config, build, overlay
 from harness.errors import UserError
+from harness.plan import make_plan
 
 
 def test_every_ablation_names_settings_that_its_variant_has():
@@ -45,6 +46,20 @@ def test_misspelt_names_get_their_near_miss(overrides, message):
         Config().compose(overrides)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_plus_too_much_is_named():
+    with pytest.raises(UserError, match=r"'variant.dha' exists already: leave out the plus of '\+variant.dha=full'"):
+        Config().compose(["+variant.dha=full"])
+
+
+def test_variant_on_the_command_line_keeps_its_settings():
+    """`variant=NAME variant.x=…` runs NAME with x, whether or not `variants` names it again."""
+    for more in ([], ["variants=[opencv_grabcut]"]):
+        overrides = ["variant=opencv_grabcut", "variant.reach=0.3", "dataset.count=1", *more]
+        root = Config()
+        plan = make_plan(root, root.compose(overrides), root.picked(overrides, "variant"))
+        assert [(v.name, v.config["reach"]) for v in plan.variants] == [("opencv_grabcut", 0.3)]
 
 
 def test_missing_config_dir():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,24 @@ def test_packing_again_reads_no_image(tmp_path: Path, monkeypatch: pytest.Monkey
     pack(Shapes(3), tmp_path)
     monkeypatch.setattr(Shapes, "load", lambda *_: pytest.fail("read again"))
     assert len(pack(Shapes(3), tmp_path)) == 3
+
+
+def test_processes_that_pack_at_the_same_time_read_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under torchrun another process may be first by a moment (CI saw rank 1 die of it)."""
+    twin = pack(Shapes(3), tmp_path / "twin")
+    rename = os.rename
+
+    def late(source: Path, target: Path) -> None:
+        shutil.copytree(tmp_path / "twin", tmp_path / "cache", dirs_exist_ok=True)
+        rename(source, target)
+
+    monkeypatch.setattr(packed_module.os, "rename", late)
+    packed = pack(Shapes(3), tmp_path / "cache")
+    assert packed.digest == twin.digest
+    np.testing.assert_array_equal(packed.data, twin.data)
+    assert len(list((tmp_path / "cache").iterdir())) == 1  # nothing half-written is left
 
 
 def test_packing_on_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

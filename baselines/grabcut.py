@@ -47,7 +47,7 @@ class OpenCVGrabCut:
         size: int | None = 384,
         iterations: int = 2,
         radius: float = 2.0,
-        reach: float = 0.12,
+        reach: float = 0.2,
         connected: bool = True,
         seed: int = 0,
     ):

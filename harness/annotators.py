@@ -11,7 +11,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
 from harness.distance import Depth
@@ -204,21 +203,10 @@ class JitterSession:
         chosen = missed if positive else excess
         if chosen.maximum == 0:
             return None
-        places = self._core(chosen)
+        places = chosen.core(self._share)
         y, x = (int(v) for v in places[self._random.integers(len(places))])
         self._clicked.append((y, x))
         return Click(y, x, positive)
-
-    def _core(self, error: Depth) -> np.ndarray:
-        """Places (n, 2) of the eroded region around the first of the deepest pixels."""
-        eroded = error.deepest(self._share)
-        corner = eroded.at.min(axis=0)
-        region = np.zeros(eroded.at.max(axis=0) - corner + 1, np.uint8)
-        y, x = (eroded.at - corner).T
-        region[y, x] = 1
-        _, labels = cv2.connectedComponents(region, connectivity=8)
-        label = labels[y, x]
-        return eroded.at[label == label[np.argmax(eroded.squared)]]
 
 
 def generator(seed: int, sample: str) -> np.random.Generator:

@@ -91,9 +91,21 @@ class Depth:
         found = [part.at_least(least) for part in self._parts if part.ceiling**2 >= least and self._largest]
         if not found:
             return Places(0.0, np.empty((0, 2), np.int64), np.empty(0, np.int64))
+        if len(found) == 1:  # in row-major order already
+            return Places(self.maximum, *found[0])
         at, squared = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
         order = np.lexsort((at[:, 1], at[:, 0]))
         return Places(self.maximum, at[order], squared[order])
+
+    def core(self, share: float) -> np.ndarray:
+        """Places (n, 2) int64, row-major, of the pixels at least `share` (0..1) of the largest distance deep that are
+        connected (8 neighbours) through such pixels to the first of the deepest; n = 0: no error."""
+        deepest = self.deepest()
+        if not len(deepest.at):
+            return deepest.at
+        y, x = (int(v) for v in deepest.at[0])
+        part = next(p for p in self._parts if p.holds(y, x))  # a part is separate: what is connected lies in it
+        return part.connected(share**2 * self._largest, y, x)
 
 
 def _split(box: np.ndarray, origin: tuple[int, int], excluded: Sequence[tuple[int, int]]) -> list[_Part]:
@@ -157,6 +169,20 @@ class _Part:
         flat, squared = self._top if enough else self._candidates(math.sqrt(least) - _MARGIN)
         kept = (squared >= least) & (squared > 0)
         return np.stack(np.divmod(flat[kept], self._error.shape[1]), axis=1) + self._origin, squared[kept]
+
+    def holds(self, y: int, x: int) -> bool:
+        """Whether this pixel of the image belongs to the error of this part."""
+        y, x = y - self._origin[0], x - self._origin[1]
+        height, width = self._error.shape
+        return 0 <= y < height and 0 <= x < width and bool(self._error[y, x])
+
+    def connected(self, least: float, y: int, x: int) -> np.ndarray:
+        """Image coordinates (n, 2) of the pixels with at least this squared distance, connected to pixel (y, x)."""
+        # Squares are whole numbers, and OpenCV's roots are off by far less than the distance between two of them.
+        enough = (self._exact >= math.sqrt(max(math.ceil(least) - 0.5, 0.5))).view(np.uint8)
+        cv2.floodFill(enough, None, (x - self._origin[1], y - self._origin[0]), 2, flags=8)
+        flat = np.flatnonzero(enough == 2)
+        return np.stack(np.divmod(flat, enough.shape[1]), axis=1) + self._origin
 
     def _candidates(self, least: float) -> tuple[np.ndarray, np.ndarray]:
         """Indices into the box of all pixels that may be so deep, and their squared distances."""

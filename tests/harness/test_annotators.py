@@ -7,6 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+import scipy.ndimage
 from click_references import inter2former_candidates, padded_distance, ritm_click
 from goldens import cases, load
 from hypothesis import given, settings
@@ -298,6 +299,24 @@ def test_jitter_of_depth_one_clicks_a_deepest_pixel():
     assert click is not None and click.positive == positive
     wrong = ((mask == 1) & ~prediction) if positive else ((mask == 0) & prediction)
     assert padded_distance(wrong)[click.y, click.x] == pytest.approx(depth)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), share=st.sampled_from([0.0, 0.3, 0.5, 0.9, 1.0]), large=st.booleans())
+def test_core_equals_float64_distances_and_scipys_components(seed, share, large):
+    random = np.random.default_rng(seed)
+    height, width = random.integers(130, 260, 2) if large else random.integers(1, 60, 2)
+    error = blobs(random, height, width, random.uniform(0.02, 0.9)).astype(np.uint8)
+    excluded = [(int(y), int(x)) for y, x in random.permutation(np.argwhere(error))[: random.integers(0, 4)]]
+    squared = np.rint(padded_distance(error > 0) ** 2)
+    for y, x in excluded:
+        squared[y, x] = 0
+    found = Depth(error, excluded).core(share)
+    if squared.max() == 0:
+        assert len(found) == 0
+        return
+    labels, _ = scipy.ndimage.label((squared >= share**2 * squared.max()) & (squared > 0), np.ones((3, 3)))
+    np.testing.assert_array_equal(found, np.argwhere(labels == labels.flat[squared.argmax()]))
 
 
 def test_records_are_plain_json():

@@ -110,10 +110,11 @@ class Group:
             while waiting:
                 batch = self._start(staying, waiting)
                 share = len(batch) / (len(batch) + len(waiting))
+                parts_s = self.budget_s * self._parts_share * len(batch) / len(self.runners)
                 until = time.monotonic() + max(0.0, deadline - time.monotonic()) * share * (1 - self._parts_share)
                 self._rounds(staying + batch, until)
                 if self.settings.parts:
-                    self._parts(batch)
+                    self._parts(batch, parts_s)
                 staying += [r for r in batch if r.variant == self.base]
                 for runner in batch:
                     if runner.variant != self.base:
@@ -192,11 +193,11 @@ class Group:
             dropped = f", {disturbed} disturbed ones dropped" if disturbed else ""
             self.tell(f"latency {self.resolution} px: round {done}{dropped}, at most {left:.0f} s left")
 
-    def _parts(self, runners: list[Runner]) -> None:
-        """The second pass: a few rounds with hooks, as long as the first pass's share of the budget leaves time."""
+    def _parts(self, runners: list[Runner], seconds: float) -> None:
+        """The second pass: rounds with hooks for so long, but no fewer than `min_repeats`."""
         started = time.monotonic()
         for done in range(self.settings.max_repeats):
-            if done >= self.settings.min_repeats and time.monotonic() > started + self.budget_s * PARTS_SHARE:
+            if done >= self.settings.min_repeats and time.monotonic() > started + seconds:
                 return
             for runner in runners:
                 answer = runner.ask(do="round", parts=True)

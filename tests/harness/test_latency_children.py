@@ -10,8 +10,9 @@ import numpy as np
 import psutil
 import pytest
 
-from harness import latency, latency_frames, latency_pinning, latency_workload
+from harness import latency, latency_frames, latency_pinning, latency_rounds, latency_workload
 from harness.errors import UserError
+from harness.latency_options import Options
 from harness.latency_process import ChildFailed, ChildProcess
 from harness.latency_rounds import Runner
 from harness.sample import Sample
@@ -62,6 +63,44 @@ def test_rows_of_two_variants_and_their_ratio(samples, tmp_path):
     assert (tmp_path / "latency_samples.parquet").exists()
     # Fewer than six rounds cannot give a 95 % interval.
     assert all(math.isinf(high) == (n < 6) for high, n in zip(frame["high_ms"], frame["repeats"], strict=True))
+
+
+class Scripted:
+    """A child on a clock of its own: building takes none of it, each round a second."""
+
+    def __init__(self, clock):
+        self.clock = clock
+
+    def ask(self, do, **_):
+        self.clock[0] += do == "round"
+        return {"timings": [], "load": {}, "rss_mb": 100.0}
+
+    def stop(self):
+        pass
+
+
+@pytest.mark.parametrize("fitting", [1, 3, 8])
+def test_both_passes_together_keep_to_the_budget_however_few_fit_into_memory(monkeypatch, tmp_path, fitting):
+    """A latency ablation in two batches once took its second pass's share of the budget twice."""
+    clock = [0.0]
+    monkeypatch.setattr(latency_rounds.time, "monotonic", lambda: clock[0])
+    settings = Options(threads=(1,), min_repeats=2, max_repeats=10**6, parts=True)
+    variants = {f"v{i}": {} for i in range(8)}
+    group = latency_rounds.Group(variants, "v0", settings, 64, tmp_path / "w", 400.0, lambda text: None)
+
+    def start(staying, waiting):
+        batch = [waiting.pop(0) for _ in range(min(fitting, len(waiting)))]
+        for runner in batch:
+            runner.process = Scripted(clock)
+        return batch
+
+    monkeypatch.setattr(group, "_start", start)
+    runners = group.run()
+    # A round once begun is finished, in each of two passes of each batch: at most 9 asks of a second each.
+    batches = math.ceil(8 / fitting)
+    assert 400 * 0.9 <= clock[0] <= 400 + 2 * batches * 9
+    assert all(runner.parts and runner.rounds for runner in runners)
+    assert sum(len(runner.parts) for runner in runners) == pytest.approx(0.2 * 400, abs=batches * 9)
 
 
 def test_every_way_of_dying_is_a_row_and_the_others_go_on(samples):

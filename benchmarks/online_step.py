@@ -99,7 +99,7 @@ def parts(prepared: Prepared, repeats: int) -> dict[str, float]:
         starts.append(time.perf_counter())
 
     for name, part in model.parts().items():
-        if name in ("encoder", "edges"):
+        if name in ("encoder", "edges", "edge_terms"):
             continue
 
         def leave(_: nn.Module, __: object, ___: object, name: str = name) -> None:

@@ -114,9 +114,7 @@ def vit_encoder(
         away.
     """
     total = 0
-    scales = [(height // PATCH, width // PATCH)]
-    if (height, width) != (anchor, anchor):
-        scales.append((anchor // PATCH, anchor // PATCH))
+    scales = ((height // PATCH, width // PATCH), (anchor // PATCH, anchor // PATCH))
     for h, w in scales:
         n = h * w
         total += n * 3 * PATCH**2 * dim + layers * n * 12 * dim**2
@@ -127,8 +125,7 @@ def vit_encoder(
             total += attention(cells if padded_queries else n, WINDOW**2, dim)
             total += 0 if not shift else 3 * dim * dim  # queries, keys and values of the one padding vector
     h, w = scales[0]
-    fused = len(scales) if len(scales) > 1 else 2
-    return total + 4 * h * w * fused * dim * out + 9 * out * h * w
+    return total + 4 * h * w * 2 * dim * out + 9 * out * h * w
 
 
 def padded_side(side: int, shift: int) -> int:
@@ -159,3 +156,29 @@ def sam_vision(
     windowed = (layers - full) * block(cells, window**2, window)
     neck = n * dim * out + 9 * n * out**2
     return n * 3 * PATCH**2 * dim + windowed + full * block(n, n, grid) + neck
+
+
+def sam_decoder(prompts: int, grid: int = 64, dim: int = 256, hidden: int = 2048, masks: int = 4) -> int:
+    """SAM's mask decoder: two two-way blocks, one more look at the image, upscaling by 4, a product for each mask.
+
+    Args:
+        prompts: sparse prompt tokens: the clicks, and the padding point that goes with them where there is no box.
+        grid: side of the embedding.
+        masks: computed, whether asked for or not.
+    """
+    n, t = grid**2, 1 + masks + prompts  # the first token predicts the masks' quality
+
+    def cross(queries: int, keys: int) -> int:  # at half the width inside
+        return (2 * queries + 2 * keys) * dim * dim // 2 + attention(queries, keys, dim // 2)
+
+    block = 4 * t * dim**2 + attention(t, t, dim) + cross(t, n) + 2 * t * dim * hidden + cross(n, t)
+    # Each input pixel of a transposed convolution of size and stride 2 gives four outputs.
+    upscaling = 4 * n * dim * dim // 4 + 4 * 4 * n * dim // 4 * dim // 8
+    weights = masks * (2 * dim**2 + dim * dim // 8) + 2 * dim**2 + dim * masks
+    return 2 * block + cross(t, n) + upscaling + weights + masks * dim // 8 * 16 * n
+
+
+def sam_mask_prompt(grid: int = 64, dim: int = 256) -> int:
+    """SAM's embedding of the last mask: to 4 channels at half, 16 at a quarter of its size, then to `dim`."""
+    n = grid**2
+    return 4 * 4 * 4 * n + 4 * 4 * 16 * n + 16 * dim * n

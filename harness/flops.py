@@ -17,7 +17,7 @@ from harness.sample import Sample
 ALL = "all"
 COLUMNS = [
     "variant", "resolution", "part", "kind", "size_bin", "gmacs", "gflops", "mbytes", "counted", "workload",
-    "weights_status", "error",
+    "weights_status", "parameters", "error",
 ]  # fmt: skip
 
 
@@ -41,7 +41,8 @@ def measure(
     Returns:
         The rows of flops.csv: part ``total``, ``other`` and each of the segmenter's parts; kind ``encode``,
         ``first``, ``later`` (mean over the later clicks); size_bin of the object or ``all`` (mean over the images).
-        `gmacs` are multiply-accumulates of products in 1e9, `gflops` two per MAC plus other arithmetic. A variant
+        `gmacs` are multiply-accumulates of products in 1e9, `gflops` two per MAC plus other arithmetic; `parameters` is
+        the number of weights, 0 where there are none. A variant
         without `module` and `parts`, or with an operator of unknown cost, has one row with the reason in `error`.
     """
     rows: list[dict[str, Any]] = []
@@ -128,6 +129,7 @@ def _rows(
                 **common, "part": part, "kind": kind, "size_bin": in_bin, "gmacs": total.macs / len(many) / 1e9,
                 "gflops": total.flops / len(many) / 1e9, "mbytes": total.bytes / len(many) / 1e6, "counted":
                 len(many), "workload": replay.workload, "weights_status": getattr(segmenter, "weights_status", ""),
+                "parameters": int(getattr(segmenter, "parameters", 0) or 0),
             })  # fmt: skip
     return made
 

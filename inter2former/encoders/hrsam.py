@@ -67,24 +67,28 @@ class Rope(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Multi-head self-attention within windows whose padded cells all hold one learned vector."""
+    """Multi-head self-attention within windows whose padded cells all hold one learned vector.
 
-    def __init__(self, dim: int, heads: int) -> None:
+    With `ask_padded` padded cells attend, too, and what they get is dropped.
+    """
+
+    def __init__(self, dim: int, heads: int, ask_padded: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.ask_padded = heads, ask_padded
         self.padding = nn.Parameter(torch.zeros(1, dim))
         self.qkv = Linear(dim, 3 * dim)
         self.proj = Linear(dim, dim)
 
-    def padded_keys(self, group: Group, rotations: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return keys and values (1, heads, padded cells, head width) of the padded cells."""
-        _, key, value = self.qkv(self.padding.to(dtype)).chunk(3, dim=-1)
-        count = len(group.padded)
-        key = rotate(key.expand(count, -1), rotations[group.padded])
-        shape = (1, count, self.heads, -1)
-        return key.reshape(shape).transpose(1, 2), value.expand(count, -1).reshape(shape).transpose(1, 2)
+    def padded_cells(self, group: Group, rotations: Tensor, dtype: torch.dtype) -> list[Tensor]:
+        """Return keys and values (1, heads, padded cells, head width) of the padded cells, then queries if they ask."""
+        query, key, value = (
+            part.expand(len(group.padded), -1) for part in self.qkv(self.padding.to(dtype)).chunk(3, dim=-1)
+        )
+        factors = rotations[group.padded]
+        parts = [rotate(key, factors), value, *([rotate(query, factors)] if self.ask_padded else [])]
+        return [part.reshape(1, len(group.padded), self.heads, -1).transpose(1, 2) for part in parts]
 
-    def forward(self, x: Tensor, group: Group, rotations: Tensor, padded: tuple[Tensor, Tensor] | None) -> Tensor:
+    def forward(self, x: Tensor, group: Group, rotations: Tensor, padded: list[Tensor] | None) -> Tensor:
         """Attend within windows: x (windows, cells, C) normalised tokens -> (windows * cells, C), unprojected."""
         windows, cells, dim = x.shape
         qkv = self.qkv(x.reshape(-1, dim)).view(windows, cells, 3, dim)
@@ -96,7 +100,9 @@ class WindowAttention(nn.Module):
         if padded is not None:
             key = torch.cat([key, padded[0].expand(windows, -1, -1, -1)], dim=2)
             value = torch.cat([value, padded[1].expand(windows, -1, -1, -1)], dim=2)
-        out = F.scaled_dot_product_attention(query, key, value)
+            if self.ask_padded:
+                query = torch.cat([query, padded[2].expand(windows, -1, -1, -1)], dim=2)
+        out = F.scaled_dot_product_attention(query, key, value)[:, :, :cells]
         return out.transpose(1, 2).reshape(-1, dim)
 
 
@@ -116,10 +122,10 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """One transformer block over tokens in window order."""
 
-    def __init__(self, dim: int, heads: int, hidden: int) -> None:
+    def __init__(self, dim: int, heads: int, hidden: int, ask_padded: bool = False) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = WindowAttention(dim, heads)
+        self.attn = WindowAttention(dim, heads, ask_padded)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, hidden)
 
@@ -128,7 +134,7 @@ class Block(nn.Module):
         x."""
         done, start = [], 0
         for group in plan.groups:
-            padded = self.attn.padded_keys(group, rotations, dtype) if len(group.padded) else None
+            padded = self.attn.padded_cells(group, rotations, dtype) if len(group.padded) else None
             cells = len(group.cells)
             step = max(1, CHUNK_TOKENS // cells)
             for first in range(0, group.count, step):
@@ -150,6 +156,8 @@ class HRSAMEncoder(nn.Module):
         precision: "fp32", or "bf16" to run matrix products and attention in bfloat16 with a float32 residual
         stream;
             `precision_error` says what that costs. Ignored while gradients are wanted and for float64 inputs.
+        padded_cells: "skipped", or "executed" to let padded cells of windows attend and drop what they get, as the
+            released CPU code does: the same result at the released cost.
 
     State-dict names are those of the released checkpoint's `backbone.`.
 
@@ -167,14 +175,17 @@ class HRSAMEncoder(nn.Module):
         heads: int = 12,
         fused_after: tuple[int, ...] = (2, 5, 8, 11),
         precision: str = "fp32",
+        padded_cells: str = "skipped",
     ) -> None:
         super().__init__()
+        if padded_cells not in ("skipped", "executed"):
+            raise ValueError(f"padded_cells={padded_cells!r}: choose skipped or executed")
         self.heads, self.precision, self.fused_after = heads, check_precision(precision), fused_after
         self.out_channels = out_channels
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + 14 * 14, dim))
         self.patch_embed = PatchEmbedding(dim)
         self.rope = Rope(dim // heads // 2)
-        self.blocks = nn.ModuleList(Block(dim, heads, 4 * dim) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(dim, heads, 4 * dim, padded_cells == "executed") for _ in range(depth))
         self.multi_scale_fusion = nn.ModuleList(nn.Sequential(nn.LayerNorm(dim)) for _ in fused_after)
         self.lateral_convs = nn.ModuleList(
             nn.Sequential(Linear(2 * dim, out_channels, bias=False), nn.LayerNorm(out_channels)) for _ in fused_after

@@ -37,7 +37,7 @@ def test_protocol_and_shapes(lite, image) -> None:
         scores = session.click(click)
         assert scores.shape == (70, 101) and scores.dtype == np.float32 and np.isfinite(scores).all()
     assert lite.weights_status == "untrained" and lite.threshold == 0
-    assert set(lite.parts) == {"encoder", "edges", "dpe", "attention", "experts", "dlu"}
+    assert set(lite.parts) == {"encoder", "edges", "edge_terms", "dpe", "attention", "experts", "dlu"}
     assert len(lite.weights_digest) == 16
 
 

@@ -1,0 +1,221 @@
+"""The FLOP count against known figures and closed forms at full size, mostly on weights without memory."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from flop_references import reference_macs
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from baselines import sam
+from harness import flop_formulas as formulas
+from harness import flops
+from harness.config import Config, build, plain
+from harness.flop_trace import _untraced, count
+from harness.latency_replay import Replay
+from harness.latency_workload import compose
+from harness.sample import Sample
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def test_edge_detector_of_the_paper_has_215_gflops_at_1024():
+    """215 GFLOPs: the issue's figure. The count at 256 is a sixteenth: it is all convolutions of fixed stride."""
+    from inter2former.build import make_edge_detector
+    from inter2former.config import make_config
+
+    net = make_edge_detector(make_config("vit_b")).eval()
+    found = count(lambda: net(torch.zeros(1, 3, 256, 256)), net)["total"]
+    assert 16 * 2 * found.macs / 1e9 == pytest.approx(215, rel=0.01)
+    assert found.macs == formulas.edge_detector(256, 256)
+
+
+class KernelsOutsideTheTrace(TorchDispatchMode):
+    """Kernels for tensors without memory are written in Python, where a trace would turn their shapes into tensors."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        tracer = "Tracer"
+        excluded = torch._C._dispatch_tls_is_dispatch_key_excluded(tracer)
+        torch._C._dispatch_tls_set_dispatch_key_excluded(tracer, False)
+        try:
+            with _untraced():
+                return func(*args, **(kwargs or {}))
+        finally:
+            torch._C._dispatch_tls_set_dispatch_key_excluded(tracer, excluded)
+
+
+def on_meta(make):
+    """Built without memory for its weights: shapes are all that counting needs, so the full size costs nothing."""
+    with torch.device("meta"):
+        return make().eval()
+
+
+def convolution(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """What `conv2d` does, by the operator that a trace records; without memory, that would not be reached."""
+    pairs = ([n, n] if isinstance(n, int) else list(n) for n in (stride, padding, dilation))
+    return torch._convolution(x, weight, bias, *pairs, False, [0, 0], groups, False, False, False, False)
+
+
+def on_image(net, height=1024, width=1024):
+    """The call of a network without memory on an image."""
+    image = torch.empty(1, 3, height, width, device="meta")
+
+    def call():
+        with KernelsOutsideTheTrace(), mock.patch.object(nn.functional, "conv2d", convolution):
+            net(image)
+
+    return call
+
+
+@pytest.fixture
+def large_chunks(monkeypatch):
+    """All windows of a kind at once: the same products in fewer operators, which are what takes time here."""
+    monkeypatch.setattr("inter2former.encoders.hrsam.CHUNK_TOKENS", 10**9)
+
+
+def test_encoder_of_the_paper_has_809_gflops_at_1024(large_chunks):
+    """809 GFLOPs: the issue's figure, of the released CPU code, where padded cells attend, too."""
+    from inter2former.encoders.hrsam import HRSAMEncoder
+
+    released, ours = (on_meta(lambda way=way: HRSAMEncoder(padded_cells=way)) for way in ("executed", "skipped"))
+    executed = count(on_image(released), released)["total"].macs
+    skipped = count(on_image(ours), ours)["total"].macs
+    assert 2 * executed / 1e9 == pytest.approx(809, rel=0.01)
+    assert executed == pytest.approx(formulas.vit_encoder(1024, 1024, padded_queries=True), rel=0.001)
+    assert skipped == pytest.approx(formulas.vit_encoder(1024, 1024), rel=0.001)
+    # Six shifted blocks: a 64 x 64 grid padded to 80 x 80 cells; 2 * 256 keys * 768 channels for each cell saved.
+    assert executed - skipped == 6 * (80 * 80 - 64 * 64) * 2 * 256 * 768
+    assert reference_macs(on_image(released)) == pytest.approx(executed, rel=0.01)
+    assert reference_macs(on_image(ours)) == pytest.approx(skipped, rel=0.01)
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (256, 512)])
+def test_encoder_of_the_paper_agrees_with_its_closed_form(large_chunks, height, width):
+    from inter2former.encoders.hrsam import HRSAMEncoder
+
+    net = on_meta(HRSAMEncoder)
+    found = count(on_image(net, height, width), net)["total"].macs
+    # The one padding vector is projected once for each kind of window, which the form counts once a block.
+    assert found == pytest.approx(formulas.vit_encoder(height, width), rel=0.002)
+
+
+def test_padded_cells_that_attend_change_the_cost_and_not_the_result():
+    from inter2former.encoders.hrsam import HRSAMEncoder
+
+    sizes = {"out_channels": 8, "dim": 128, "depth": 3, "heads": 2, "fused_after": (2,)}
+    torch.manual_seed(0)
+    ours, released = HRSAMEncoder(**sizes), HRSAMEncoder(**sizes, padded_cells="executed")
+    for parameter in ours.parameters():
+        parameter.normal_(std=0.1)  # padding vectors included, which start at zero
+    released.load_state_dict(ours.state_dict())
+    image = torch.randn(1, 3, 16 * 18, 16 * 21)
+    torch.testing.assert_close(released(image), ours(image), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="skipped or executed"):
+        HRSAMEncoder(padded_cells="dropped")
+
+
+SAM = {
+    "vit_b": {"dim": 768, "layers": 12},
+    "vit_h": {"dim": 1280, "layers": 32},
+}
+
+
+@pytest.fixture(scope="module", params=SAM)
+def sam_encoder(request):
+    """(model, MACs of its layers, of all, by torch's counter) of SAM's image encoders at 1024."""
+    encoder = on_meta(lambda: sam.build(request.param)).vision_encoder
+    layers = nn.ModuleList(m for m in encoder.modules() if isinstance(m, (nn.Linear, nn.Conv2d)))
+    with torch.no_grad():
+        counts = count(on_image(encoder), encoder, {"layers": layers})
+        return request.param, counts["layers"].macs, counts["total"].macs, reference_macs(on_image(encoder))
+
+
+def test_sam_encoder_agrees_with_published_figure_closed_form_and_torch(sam_encoder):
+    """ViT-H: 2734.8 "GFLOPs" by EdgeSAM's README, which are MACs of layers without the products of attention.
+
+    For ViT-B we know of no figure with a source: its closed form, the same with other widths, stands for it.
+    """
+    name, layers, everything, by_torch = sam_encoder
+    assert layers == pytest.approx(formulas.sam_vision(**SAM[name], attention_products=False), rel=0.01)
+    assert everything == pytest.approx(formulas.sam_vision(**SAM[name]), rel=0.01)
+    assert by_torch == pytest.approx(everything, rel=0.01)
+    if name == "vit_h":
+        assert layers / 1e9 == pytest.approx(2734.8, rel=0.01)
+
+
+def test_closed_form_of_sam_vit_b_by_hand():
+    """ViT-B at 1024: 64 x 64 tokens, 8 blocks of 5 x 5 windows of 14 x 14, 4 blocks over all tokens, 12 x 64 wide."""
+    n, cells, dim = 64 * 64, 70 * 70, 768
+    patches, neck = n * (16 * 16 * 3) * dim, n * dim * 256 + n * 9 * 256 * 256
+    mlp = n * 2 * dim * 4 * dim
+    windowed = cells * 4 * dim * dim + cells * 196 * 2 * dim + cells * 2 * 14 * dim + mlp
+    whole = n * 4 * dim * dim + n * n * 2 * dim + n * 2 * 64 * dim + mlp
+    assert formulas.sam_vision() == patches + 8 * windowed + 4 * whole + neck == pytest.approx(486.0e9, rel=0.001)
+
+
+def test_sam_decoder_has_the_known_figure_and_its_closed_form():
+    """1.85 GMACs for three clicks at 1024, prompt encoder and decoder: the specification of HRSAM, which takes SAM's.
+
+    Random weights and embedding: nothing of an image is needed.
+    """
+    from transformers import SamConfig, SamModel
+
+    vision = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "global_attn_indexes": [0]}
+    model = SamModel(SamConfig(vision_config=vision)).eval()
+    model.requires_grad_(False)
+    embedding, code = torch.randn(2, 1, 256, 64, 64).unbind(0)
+    points, labels = torch.rand(1, 1, 3, 2) * 1024, torch.tensor([[[1, 0, 1]]])
+    previous = torch.randn(1, 1, 256, 256)
+
+    def click():
+        sparse, dense = model.prompt_encoder(
+            input_points=points, input_labels=labels, input_boxes=None, input_masks=previous
+        )
+        return model.mask_decoder(
+            image_embeddings=embedding, image_positional_embeddings=code, sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense, multimask_output=True,
+        )  # fmt: skip
+
+    found = count(click, model, {"decoder": model.mask_decoder, "prompt": model.prompt_encoder})
+    assert found["total"].macs / 1e9 == pytest.approx(1.85, rel=0.01)
+    # Three clicks and the padding point.
+    assert found["decoder"].macs == pytest.approx(formulas.sam_decoder(prompts=4), rel=0.01)
+    assert found["prompt"].macs == pytest.approx(formulas.sam_mask_prompt(), rel=0.01)
+    assert reference_macs(click) == pytest.approx(found["total"].macs, rel=0.01)
+    # By hand: per block 4 projections of 4096 tokens to or from half of 256 channels, twice; the last look two more;
+    # transposed convolutions 256 -> 64 -> 32; four masks of 256 x 256 from 32 channels. Tokens add less than 5 %.
+    image_side = (2 * 4 + 2) * 4096 * 256 * 128 + 4096 * 4 * 256 * 64 + 16384 * 4 * 64 * 32 + 4 * 32 * 256 * 256
+    assert image_side < formulas.sam_decoder(prompts=4) < 1.05 * image_side
+
+
+# Specifications of the baselines: GMACs (products and convolutions) of the image encoder and of one click.
+FIGURES = [
+    ("segnext_sax1", 1024, 466.3, 104.2),
+    ("segnext_sax2", 1024, 466.3, 158.9),
+    ("hrsam", 1024, 450.4, 1.85),
+    ("hrsam_plusplus", 1024, 626.3, 1.85),
+    ("interformer_light", 512, 112.3, 5.4),
+    ("ritm_hrnet18s", 400, 0.0, 17.7),  # the image and its mirror image at every click, nothing cached
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "size", "image_gmacs", "click_gmacs"), FIGURES)
+def test_baselines_have_the_figures_of_their_specifications(name, size, image_gmacs, click_gmacs):
+    segmenter = build(plain(Config().load("variant", name)), name)
+    mask = np.zeros((size, size), np.uint8)
+    mask[20:160, 30:180] = 1
+    image = np.random.default_rng(0).integers(0, 255, (size, size, 3), np.uint8)
+    # Two later clicks on the masks of the workload: nothing has to be recorded first.
+    replay = Replay(segmenter, compose([Sample("a", image, mask)], 1, size, 2), "truth")
+    counted = [found["total"].macs / 1e9 for _, found in flops.count_episode(segmenter, replay, 0)]
+    assert counted[0] == pytest.approx(image_gmacs, rel=0.01)
+    assert counted[-1] == pytest.approx(click_gmacs, rel=0.01)

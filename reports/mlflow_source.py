@@ -9,6 +9,7 @@ from typing import Any
 
 from harness import tracking  # first: it sets what MLflow reads from the environment when it is imported
 from harness.errors import UserError, near_miss
+from reports.words import slug
 
 _FOLDER = "tables"  # artifact folder of a sweep's parent run, see harness.tracking
 
@@ -62,15 +63,17 @@ def _choose(client: Any, experiment: str, wanted: Sequence[str], where: str) -> 
 
 
 def _one(sweeps: Sequence[Any], name: str, experiment: str) -> Any:
-    for run in sweeps:  # newest first, so that a name means the newest run of that name
-        if run.info.run_id.startswith(name) or run.info.run_name == name:
-            return run
+    # Newest first, so that a name means the newest run of that name; "dead" is rather a name than the start of an id.
+    for fits in (lambda info: info.run_name == name, lambda info: info.run_id.startswith(name)):
+        for run in sweeps:
+            if fits(run.info):
+                return run
     known = [f"{run.info.run_name} ({run.info.run_id[:8]})" for run in sweeps[:10]]
     raise UserError(f"experiment {experiment!r} has no sweep {name!r}. The newest: {', '.join(known)}.")
 
 
 def _download(client: Any, run: Any, into: Path) -> Path:
-    folder = into / f"{run.info.run_name}-{run.info.run_id[:8]}"
+    folder = into / f"{slug(str(run.info.run_name or 'run'))}-{run.info.run_id[:8]}"
     names = [item.path for item in client.list_artifacts(run.info.run_id, _FOLDER)]
     if not names:
         raise UserError(

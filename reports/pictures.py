@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
 import cv2
 import matplotlib.patheffects as effects
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PatchCollection
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from reports.replay import Episode, Step, Trace
 from reports.style import Plot, drawing
 
-OUTLINE, TRUTH = "#FFFFFF", "#F0E442"
+OUTLINE = "#FFFFFF"
 POSITIVE, NEGATIVE = "#009E73", "#D55E00"
 MISSED, EXTRA = "#D55E00", "#56B4E9"
 DPE, DLU, BOUNDARY = "#0072B2", "#CC79A7", "#E69F00"
@@ -21,6 +27,8 @@ EXPERTS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 CLICKS = (1, 3, 5, 10)
 _SIDE = 720
 _SPECKS = 150
+_LETTERS_PER_INCH = 10.5
+"""Of the heading's bold letters."""
 
 
 def strip(episode: Episode, name: str, heading: str) -> Plot:
@@ -32,7 +40,11 @@ def strip(episode: Episode, name: str, heading: str) -> Plot:
     cell = 2.6
     ratio = min(max(height / width, 0.45), 1.5)
     rows = 2 if traced else 1
-    with drawing(cell * columns, (cell * ratio + 0.32) * rows + 0.72, rows, columns) as (figure, axes):
+    # An episode that ended early has few panels: heading and key are broken into lines that fit.
+    lines = textwrap.wrap(heading, round(cell * columns * _LETTERS_PER_INCH))
+    keys = min(len(_key()), max(2, round(cell * columns / 1.7)))
+    more = 0.17 * (len(lines) + math.ceil(len(_key()) / keys) - 2)
+    with drawing(cell * columns, (cell * ratio + 0.32) * rows + 0.72 + more, rows, columns) as (figure, axes):
         background = smaller(episode.sample.image)
         scale = background.shape[1] / width
         for ax, k in zip(axes, shown, strict=False):
@@ -53,12 +65,12 @@ def strip(episode: Episode, name: str, heading: str) -> Plot:
         if traced:
             for ax, k in zip(axes[columns:], shown, strict=False):
                 _trace_panel(ax, background, scale, episode.steps[k - 1].trace, f"parts at click {k}")
-            _key_panel(axes[-1])
-        figure.suptitle(heading, x=0.008, ha="left", fontsize=10, fontweight="bold")
+            _key_panel(axes[-1], [episode.steps[k - 1].trace for k in shown])
+        figure.suptitle("\n".join(lines), x=0.008, ha="left", fontsize=10, fontweight="bold")
         figure.legend(
             handles=_key(),
             loc="outside lower left",
-            ncols=6,
+            ncols=keys,
             fontsize=8,
             handletextpad=0.4,
             columnspacing=1.4,
@@ -214,18 +226,31 @@ def _key() -> list[Line2D | Patch]:
     ]
 
 
-def _key_panel(ax: Axes) -> None:
+def _key_panel(ax: Axes, traces: Sequence[Trace | None]) -> None:
+    """What the second row's marks mean; only marks that are there."""
+    known = [t for t in traces if t is not None]
+    handles: list[Any] = []
+    names: list[str] = []
+    if any(t.dpe_box is not None for t in known):
+        handles.append(Line2D([], [], color=DPE, linewidth=2.2))
+        names.append("DPE box: prompt embedded here")
+    if any(t.dlu_box is not None for t in known):
+        handles.append(Line2D([], [], color=DLU, linewidth=2.2, linestyle=(0, (4, 2))))
+        names.append("DLU box: upsampled here")
+    if any(t.experts is not None for t in known):
+        handles.append(tuple(Patch(facecolor=c, alpha=0.62) for c in EXPERTS[:4]))
+        names.append("tokens sent to an expert,\na colour for each expert")
+    elif any(t.boundary is not None for t in known):
+        handles.append(Patch(facecolor=BOUNDARY, alpha=0.62))
+        names.append("boundary tokens:\nfull attention")
     ax.set_axis_off()
     ax.legend(
-        handles=[
-            Line2D([], [], color=DPE, linewidth=2.2, label="DPE box: prompt embedded here"),
-            Line2D([], [], color=DLU, linewidth=2.2, linestyle=(0, (4, 2)), label="DLU box: upsampled here"),
-            Patch(facecolor=BOUNDARY, alpha=0.62, label="boundary tokens: full attention"),
-            Patch(facecolor="none", edgecolor="none", label="where experts are routed: a colour each"),
-        ],
+        handles,
+        names,
+        handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
         loc="upper left",
         fontsize=7.5,
-        handlelength=1.6,
+        handlelength=2.2,
         borderaxespad=0,
         title="What the parts did",
         title_fontsize=8,

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from reports import speed
 from reports.labels import label_points, plain_log
@@ -175,7 +176,7 @@ def differences(run: Run, dataset: str, click: int = 5) -> Plot | None:
     columns = min(3, len(others))
     height = math.ceil(len(others) / columns)
     told = []
-    with drawing(max(3.2 * columns, 4.2), 2.3 * height + 0.5, height, columns, sharey=True) as (figure, axes):
+    with drawing(max(3.2 * columns, 4.2), 2.3 * height + 0.8, height, columns, sharey=True) as (figure, axes):
         for ax, variant in zip(axes, others, strict=False):
             mine = tables[variant].reindex(columns=range(1, click + 1)).ffill(axis=1)[click]
             change = ((mine - base).dropna() * 100).sort_values().to_numpy()
@@ -189,7 +190,7 @@ def differences(run: Run, dataset: str, click: int = 5) -> Plot | None:
             )
             ax.axhline(0, color=INK, linewidth=0.8)
             better, worse = int((change > 0).sum()), int((change < 0).sum())
-            ax.set_title(label(run, variant), pad=16)
+            ax.set_title(label(run, variant), pad=16, fontsize=9)
             ax.text(
                 0,
                 1.02,
@@ -207,7 +208,8 @@ def differences(run: Run, dataset: str, click: int = 5) -> Plot | None:
             ax.set_visible(False)
         low, high = axes[0].get_ylim()
         axes[0].set_ylim(min(low, -1.0), max(high, 1.0))  # differences of rounding must look like none
-        figure.supylabel(f"IoU after click {click}, minus {run.base}", fontsize=9 if height > 1 else 8)
+        _heading(figure, run, dataset)
+        figure.supylabel(f"IoU after click {click},\nminus {run.base} (points)", fontsize=9 if height > 1 else 8)
         figure.supxlabel("Samples, sorted", fontsize=9)
     more = f" The first {_PANELS} variants." if len(tables) - 1 > _PANELS else ""
     return Plot(
@@ -233,7 +235,7 @@ def noc_histograms(run: Run, dataset: str, target: int = 90) -> Plot | None:
     height = math.ceil(len(chosen) / columns)
     look = looks(run.variants)
     told = []
-    with drawing(max(3.2 * columns, 4.2), 1.9 * height + 0.5, height, columns, sharey=True, sharex=True) as (
+    with drawing(max(3.2 * columns, 4.2), 1.9 * height + 0.8, height, columns, sharey=True, sharex=True) as (
         figure,
         axes,
     ):
@@ -255,7 +257,7 @@ def noc_histograms(run: Run, dataset: str, target: int = 90) -> Plot | None:
             )
             if never:
                 ax.text(limit + gap, never, f"{never}", ha="center", va="bottom", fontsize=8)
-            ax.set_title(label(run, variant))
+            ax.set_title(label(run, variant), fontsize=9)
             ticks = [1, *range(5, limit + 1, 5)] if limit > 6 else list(range(1, limit + 1))
             ax.set_xticks([*ticks, limit + gap], [*map(str, ticks), "never"])
             ax.grid(axis="x", visible=False)
@@ -265,6 +267,7 @@ def noc_histograms(run: Run, dataset: str, target: int = 90) -> Plot | None:
             ax.set_visible(False)
         for ax in axes[max(0, len(chosen) - columns) : len(chosen)]:
             ax.tick_params(labelbottom=True)  # also above a panel that is not there
+        _heading(figure, run, dataset)
         figure.supxlabel(f"Clicks to {target} % IoU", fontsize=9)
         figure.supylabel("Samples", fontsize=9)
     return Plot(
@@ -276,6 +279,11 @@ def noc_histograms(run: Run, dataset: str, target: int = 90) -> Plot | None:
         figure,
         dataset,
     )
+
+
+def _heading(figure: Figure, run: Run, dataset: str) -> None:
+    """What a picture of several panels is of, above them."""
+    figure.suptitle(title(run, dataset), x=0.008, ha="left", fontsize=10, fontweight="bold")
 
 
 def legend(ax: Axes, count: int) -> None:

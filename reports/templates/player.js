@@ -27,16 +27,28 @@
       layers[name] = svg("g", { class: `layer-${name}` });
       picture.append(layers[name]);
     }
-    const traced = data.steps.some((step) => step.trace);
-    const choices = [["mask", "Answer", true], ["truth", "True outline", false], ["errors", "Errors", false]];
-    if (traced) choices.push(["boxes", "DPE and DLU boxes", false], ["boundary", "Boundary tokens", false]);
-    if (data.steps.some((step) => step.trace && step.trace.experts)) choices.push(["experts", "Experts", false]);
+    const has = (what) => data.steps.some((step) => step.trace && step.trace[what]);
+    // What can be shown: key, name, shown at first, and the colours with what they mean.
+    const choices = [
+      ["mask", "Answer", true, [["#ffffff", ""]]], ["truth", "True outline", false, [["#F0E442", ""]]],
+      ["errors", "Errors:", false, [["#D55E00", "missed"], ["#56B4E9", "too much"]]]];
+    if (has("dpe") || has("dlu")) {
+      const boxes = [["dpe", "#0072B2", "DPE, prompt embedded here"], ["dlu", "#CC79A7", "DLU, upsampled here"]];
+      choices.push(["boxes", "Boxes:", false, boxes.filter(([key]) => has(key)).map((box) => box.slice(1))]);
+    }
+    if (has("boundary")) choices.push(["boundary", "Boundary tokens", false, [["#E69F00", "full attention"]]]);
+    if (has("experts")) choices.push(["experts", "Experts", false, [[`linear-gradient(90deg, ${EXPERTS.join()})`, "a colour each"]]]);
     const toggles = {};
     const options = html("div", { className: "options" });
-    for (const [key, text, on] of choices) {
+    for (const [key, text, on, colours] of choices) {
       toggles[key] = html("input", { type: "checkbox", checked: on });
       toggles[key].addEventListener("change", () => show(current));
-      options.append(html("label", {}, toggles[key], ` ${text}`));
+      const meaning = colours.flatMap(([colour, word]) => {
+        const swatch = html("span", { className: "swatch" });
+        swatch.style.background = colour;
+        return [swatch, word];
+      });
+      options.append(html("label", {}, toggles[key], ` ${text}`, ...meaning));
     }
     const last = data.steps.length;
     const slider = html("input", { type: "range", min: 1, max: last, value: 1, step: 1 });

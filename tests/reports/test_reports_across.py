@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from tracking_server import mlflow_server
 
+from harness import tracking
 from harness.errors import UserError
 from reports import __main__ as command
-from reports import across, frames, history, mlflow_source
+from reports import across, assemble, frames, history, mlflow_source, page
 from reports.runs import Run
 
 
@@ -120,8 +124,8 @@ def copy_with(folder: Path, target: Path, by: float) -> Path:
 def test_commands_compare_and_history(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     worse = copy_with(folder, tmp_path / "later", 0.25)
     assert command.run(["compare", str(folder), str(worse), f"out={tmp_path / 'c'}"]) == 0
-    page = (tmp_path / "c" / "index.html").read_text()
-    assert "Worse than chance explains" in page and "near on shapes: 5-mIoU" in page
+    html = (tmp_path / "c" / "index.html").read_text()
+    assert "Worse than chance explains" in html and "near on shapes: 5-mIoU" in html
     assert command.run(["history", str(folder), str(folder), str(worse), f"out={tmp_path / 'h'}"]) == 1
     assert "worse: near on shapes" in capsys.readouterr().err
     assert (tmp_path / "h" / "history_noc90_shapes.svg").exists()
@@ -134,56 +138,56 @@ def test_history_needs_two(run: Run, tmp_path: Path) -> None:
         history.history([run], tmp_path)
 
 
-def log_run(uri: str, folder: Path, name: str) -> str:
-    """What harness.tracking leaves on a server: a parent run whose artifacts `tables/` are the sweep's files."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
-    found = client.get_experiment_by_name("bench")
-    root = (folder.parent / "artifacts").as_uri()
-    experiment = found.experiment_id if found else client.create_experiment("bench", artifact_location=root)
-    run_id = client.create_run(experiment, run_name=name, tags={"is.kind": "sweep"}).info.run_id
-    for pattern in ("*.csv", "*.parquet", "*.json", "*.yaml"):
-        for file in sorted(folder.glob(pattern)):
-            client.log_artifact(run_id, str(file), "tables")
-    client.set_terminated(run_id)
-    return run_id
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
+@pytest.fixture(scope="module", params=["sqlite", "http"])
+def server(
+    request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, list[Path]]]:
+    """Address and two sweeps that were delivered there as the harness does it, `first` and later `second`."""
     base = tmp_path_factory.mktemp("mlflow")
-    later = copy_with(folder, base / "later", 0.25)
-    uri = f"sqlite:///{base / 'mlflow.db'}"
-    return uri, [log_run(uri, folder, "first"), log_run(uri, later, "second")]
+    sweeps = [copy_with(folder, base / "first", 0.0), copy_with(folder, base / "second", 0.25)]
+    for sweep in sweeps:
+        config = yaml.safe_load((sweep / "config.yaml").read_text())
+        config["ablation"]["name"] = sweep.name
+        (sweep / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    with ExitStack() as stack:
+        uri = f"sqlite:///{base / 'mlflow.db'}"
+        if request.param == "http":
+            uri = stack.enter_context(mlflow_server(base / "server"))
+        for sweep in sweeps:
+            tracking.deliver(sweep, {"uri": uri, "experiment": "bench"})
+        yield uri, sweeps
 
 
-def test_the_same_report_from_mlflow(server: tuple[str, list[str]], folder: Path, tmp_path: Path) -> None:
-    uri, ids = server
+def test_the_same_report_from_mlflow(server: tuple[str, list[Path]], tmp_path: Path) -> None:
+    uri, sweeps = server
     [(run_id, path)] = mlflow_source.fetch("bench", ["first"], uri, tmp_path)
-    assert run_id == ids[0]
-    here, there = frames.read(folder), frames.read(path)
-    for name in ("clicks", "summary", "compare", "latency", "flops", "parts"):
+    here, there = frames.read(sweeps[0]), frames.read(path)
+    for name in ("clicks", "summary", "compare", "latency", "flops", "parts", "timings", "failures"):
         pd.testing.assert_frame_equal(getattr(here, name), getattr(there, name))
-    assert (here.config, here.machine) == (there.config, there.machine)
+    assert (here.config, here.machine, here.notes) == (there.config, there.machine, there.notes)
+    pages = [page.render(r, assemble.all_tables(r), []) for r in (here, replace(there, path=here.path))]
+    assert pages[0] == pages[1] and len(pages[0]) > 50_000
     [(newest, _)] = mlflow_source.fetch("bench", [], uri, tmp_path)
-    assert newest == ids[1]
+    [(second, _)] = mlflow_source.fetch("bench", ["second"], uri, tmp_path)
+    assert newest == second != run_id
+    [(again, _)] = mlflow_source.fetch("bench", [run_id[:10]], uri, tmp_path)
+    assert again == run_id
 
 
 def test_two_runs_from_mlflow_are_compared(
-    server: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: tuple[str, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uri, ids = server
+    uri, _ = server
     monkeypatch.setattr(
         "reports.assemble.all_plots", lambda run: []
     )  # drawn elsewhere; this is about where runs come from
-    wanted = f"mlflow.runs=[first,{ids[1][:12]}]"
+    wanted = "mlflow.runs=[first,second]"
     assert (
         command.run(["mlflow.experiment=bench", wanted, f"mlflow.uri={uri}", f"out={tmp_path / 'm'}", "episodes=0"])
         == 0
     )
-    page = (tmp_path / "m" / "compare" / "index.html").read_text()
-    assert "Worse than chance explains" in page
+    html = (tmp_path / "m" / "compare" / "index.html").read_text()
+    assert "Worse than chance explains" in html
     assert len(list((tmp_path / "m").glob("*/index.html"))) == 3
 
 
@@ -192,7 +196,7 @@ def test_two_runs_from_mlflow_are_compared(
     [("bnech", [], ["bnech", "Did you mean 'bench'"]), ("bench", ["third"], ["third", "first ("])],
 )
 def test_unknown_names_on_the_server(
-    server: tuple[str, list[str]], tmp_path: Path, experiment: str, runs: list[str], words: list[str]
+    server: tuple[str, list[Path]], tmp_path: Path, experiment: str, runs: list[str], words: list[str]
 ) -> None:
     with pytest.raises(UserError) as caught:
         mlflow_source.fetch(experiment, runs, server[0], tmp_path)

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -15,8 +16,8 @@ import yaml
 import reports
 from harness.errors import UserError
 from reports import __main__ as command
-from reports import frames
-from reports.assemble import build
+from reports import frames, history, tables
+from reports.assemble import FORMATS, build
 
 
 @pytest.fixture
@@ -28,22 +29,20 @@ def text_of(page: Path) -> str:
     return page.read_text(encoding="utf-8")
 
 
-def test_empty_run(copy: Path) -> None:
-    pd.read_parquet(copy / "clicks.parquet").iloc[:0].to_parquet(copy / "clicks.parquet")
+def emptied(folder: Path) -> None:
+    """A sweep that was begun and has no row yet."""
+    pd.read_parquet(folder / "clicks.parquet").iloc[:0].to_parquet(folder / "clicks.parquet")
     for name in ("summary.csv", "compare.csv", "latency.csv", "flops.csv"):
-        head = (copy / name).read_text().splitlines()[0]
-        (copy / name).write_text(head + "\n")
-    (copy / "latency_parts.csv").write_text("\n")
-    page = text_of(reports.build(copy))
-    assert "This run has no results yet" in page
-    assert "<img" not in page
+        head = (folder / name).read_text().splitlines()[0]
+        (folder / name).write_text(head + "\n")
+    (folder / "latency_parts.csv").write_text("\n")
 
 
-def test_failures_only(copy: Path) -> None:
-    (copy / "clicks.parquet").unlink()
-    for name in ("summary.csv", "compare.csv", "latency.csv", "flops.csv", "latency_parts.csv"):
-        (copy / name).unlink()
-    (copy / "latency_samples.parquet").unlink()
+def failed(folder: Path) -> None:
+    """A sweep in which everything failed."""
+    for name in ("clicks.parquet", "summary.csv", "compare.csv", "latency.csv", "flops.csv", "latency_parts.csv"):
+        (folder / name).unlink()
+    (folder / "latency_samples.parquet").unlink()
     row = {
         "stage": "clicks",
         "variant": "near",
@@ -51,26 +50,12 @@ def test_failures_only(copy: Path) -> None:
         "sample": "a<b>&",
         "error": "ValueError: <script>x</script>",
     }
-    pd.DataFrame([row]).to_csv(copy / "failures.csv", index=False)
-    page = text_of(reports.build(copy))
-    assert "everything failed" in page
-    assert "ValueError: &lt;script&gt;x" in page and "<script>x" not in page
-    assert "clicks.parquet is missing" in page
+    pd.DataFrame([row]).to_csv(folder / "failures.csv", index=False)
 
 
-def test_one_sample(tmp_path: Path) -> None:
-    from simulated import run_folder
-
-    folder = run_folder(tmp_path / "one", variants=("near", "colourful"), datasets=("shapes",), count=1)
-    page = text_of(reports.build(folder))
-    assert "1 samples" in page or "1 sample" in page
-    assert (folder / "report" / "iou_shapes.png").stat().st_size > 5000
-    assert "Worst sample of near" in page and "Median sample of near" not in page
-
-
-def test_older_schema(copy: Path) -> None:
+def aged(folder: Path) -> None:
     """Rows as design.md asks for them at least, without what came later."""
-    clicks = pd.read_parquet(copy / "clicks.parquet")
+    clicks = pd.read_parquet(folder / "clicks.parquet")
     later = [
         "size_bin",
         "protocol",
@@ -82,12 +67,69 @@ def test_older_schema(copy: Path) -> None:
         "height",
         "width",
     ]
-    clicks.drop(columns=later).to_parquet(copy / "clicks.parquet")
+    clicks.drop(columns=later).to_parquet(folder / "clicks.parquet")
     for name, columns in {"summary.csv": ["size_bin", "invalid"], "compare.csv": ["size_bin"]}.items():
-        frame = pd.read_csv(copy / name)
-        frame[frame["size_bin"] == "all"].drop(columns=columns).to_csv(copy / name, index=False)
-    (copy / "config.yaml").unlink()
-    (copy / "machine.json").unlink()
+        frame = pd.read_csv(folder / name)
+        frame[frame["size_bin"] == "all"].drop(columns=columns).to_csv(folder / name, index=False)
+    (folder / "config.yaml").unlink()
+    (folder / "machine.json").unlink()
+
+
+def only_timed(folder: Path) -> None:
+    """A sweep of `+ablation=latency`: no clicks, no quality."""
+    for name in ("clicks.parquet", "summary.csv", "compare.csv"):
+        (folder / name).unlink()
+
+
+def test_empty_run(copy: Path) -> None:
+    emptied(copy)
+    page = text_of(reports.build(copy))
+    assert "This run has no results yet" in page
+    assert "<img" not in page
+
+
+def test_failures_only(copy: Path) -> None:
+    failed(copy)
+    page = text_of(reports.build(copy))
+    assert "everything failed" in page
+    assert "ValueError: &lt;script&gt;x" in page and "<script>x" not in page
+    assert "clicks.parquet is missing" in page
+
+
+def test_only_timed(copy: Path) -> None:
+    only_timed(copy)
+    page = text_of(reports.build(copy))
+    assert "no quality was measured" in page and 'id="table-latency"' in page and 'id="plot-latency_size"' in page
+
+
+@pytest.mark.parametrize("state", [emptied, failed, aged, only_timed])
+def test_every_table_and_comparison_of_such_a_run(
+    copy: Path, folder: Path, tmp_path: Path, state: Callable[[Path], None]
+) -> None:
+    state(copy)
+    run, whole = frames.read(copy), frames.read(folder)
+    for make in tables.ALL.values():
+        made = make(run)
+        for name, form in FORMATS.items():
+            assert form(made).strip(), (made.name, name)
+    for number, pair in enumerate(((run, whole), (whole, run), (run, run))):
+        page = text_of(history.compare(*pair, tmp_path / f"c{number}"))
+        assert "Nothing got worse" in page or "not compared" in page
+        assert text_of(history.history(pair, tmp_path / f"h{number}")[0]).count("<h1>") == 1
+
+
+def test_one_sample(tmp_path: Path) -> None:
+    from simulated import run_folder
+
+    folder = run_folder(tmp_path / "one", variants=("near", "colourful"), datasets=("shapes",), count=1)
+    page = text_of(reports.build(folder))
+    assert ": 1 sample</span>" in page and "<dd>1 sample, simulated" in page
+    assert (folder / "report" / "iou_shapes.png").stat().st_size > 5000
+    assert "Worst sample of near" in page and "Median sample of near" not in page
+
+
+def test_older_schema(copy: Path) -> None:
+    aged(copy)
     page = text_of(build(copy, None, 0))
     assert "comes from an older version" in page and "weights_status" in page
     assert "config.yaml is missing" in page

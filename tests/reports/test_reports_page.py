@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_reports_pictures import traced
+
+from reports import frames, gallery, pictures
+from reports import page as page_module
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -135,6 +139,35 @@ def test_player_steps_through_the_clicks(tab: Any) -> None:
     assert player.locator(".layer-missed path, .layer-extra path").count() >= 1
     player.get_by_label("Answer").uncheck()
     assert player.locator(".layer-mask path").count() == 0
+
+
+def test_player_shows_what_the_parts_did(browser: Any, folder: Path, tmp_path: Path) -> None:
+    """Layers of a made-up trace: 12 boundary tokens in 3 rows, each row one run; boxes of DPE and DLU."""
+    run = frames.read(folder)
+    episode = traced(run)
+    choice = gallery.Choice("A title", "a reason", "shapes", "shape_01", "1-5%", ("near",))
+    shown = page_module.shown(gallery.Story(choice, (episode,)), [pictures.strip(episode, "s", "A title")])
+    path = tmp_path / "index.html"
+    path.write_text(page_module.render(run, [], [], [shown]), encoding="utf-8")
+    tab = browser.new_page(viewport={"width": 1440, "height": 900})
+    tab.goto(path.as_uri())
+    player = tab.locator(".player")
+    labels = [" ".join(text.split()) for text in player.locator(".options label").all_inner_texts()]
+    assert labels == [
+        "Answer",
+        "True outline",
+        "Errors: missed too much",
+        "Boxes: DPE, prompt embedded here DLU, upsampled here",
+        "Boundary tokens full attention",
+        "Experts a colour each",
+    ]
+    player.get_by_label("Boxes").check()
+    assert player.locator(".layer-boxes rect").count() == 2
+    player.get_by_label("Boundary tokens").check()
+    assert player.locator(".layer-boundary rect").count() == 3
+    player.get_by_label("Experts").check()
+    assert player.locator(".layer-experts rect").count() == 12  # neighbours of different experts
+    tab.close()
 
 
 @pytest.mark.parametrize("width", [360, 768, 1440])

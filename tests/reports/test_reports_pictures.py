@@ -263,6 +263,38 @@ def test_strip_shows_the_clicks_and_the_parts(run: Run) -> None:
         assert outside == []
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_strip_of_a_short_episode_is_readable(run: Run, steps: int) -> None:
+    """An episode that ends early has few panels, while heading and key stay as long."""
+    whole = traced(run)
+    short = replace(whole, steps=whole.steps[:steps])
+    plot = pictures.strip(short, "short", "Largest loss of hybrid_executed against hybrid: hybrid_executed")
+    plot.rendered("jpg")
+    width, height = plot.figure.canvas.get_width_height()
+    boxes = [(t, b) for t, b in lettering(plot) if not t.get_text().isdigit()]  # marks of clicks may lie close
+    assert {"missed", "too much"} <= {t.get_text() for t, _ in boxes}
+    for text, box in boxes:
+        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, text.get_text()
+    for (one, a), (two, b) in itertools.combinations(boxes, 2):
+        apart = min(a.x1, b.x1) - max(a.x0, b.x0) <= 1.5 or min(a.y1, b.y1) - max(a.y0, b.y0) <= 1.5
+        assert apart, (one.get_text(), two.get_text())
+
+
+@pytest.mark.parametrize(
+    ("left_out", "told", "silent"),
+    [
+        ({}, ["DPE box", "DLU box", "sent to an expert"], ["full attention"]),
+        ({"experts": None, "dlu_box": None}, ["DPE box", "full attention"], ["DLU box", "expert"]),
+    ],
+)
+def test_key_names_only_what_is_drawn(run: Run, left_out: dict[str, None], told: list[str], silent: list[str]) -> None:
+    whole = traced(run)
+    steps = tuple(replace(s, trace=replace(s.trace, **left_out)) for s in whole.steps if s.trace is not None)
+    plot = pictures.strip(replace(whole, steps=steps), "key", "A heading")
+    key = " ".join(t.get_text() for t in plot.figure.axes[-1].get_legend().get_texts())  # type: ignore[union-attr]
+    assert all(word in key for word in told) and not any(word in key for word in silent)
+
+
 def test_player_data(run: Run) -> None:
     data = player.data(traced(run))
     assert (data["width"], data["height"]) == (160, 120) and data["image"].startswith("data:image/jpeg;base64,")

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
+_MASK_LOGIT = 10.0
 
 
 def check_image(image: np.ndarray) -> np.ndarray:
@@ -26,6 +27,16 @@ def normalised(image: np.ndarray, channels: str = "rgb") -> Tensor:
     planes = check_image(image)[:, :, ::-1] if channels == "bgr" else check_image(image)
     pixels = torch.from_numpy(np.ascontiguousarray(planes)).float()
     return ((pixels - torch.tensor(MEAN)) / torch.tensor(STD)).permute(2, 0, 1)[None].contiguous()
+
+
+def mask_plane(mask: np.ndarray) -> Tensor:
+    """Return an (H, W) bool mask as (1, 1, H, W) float32 of 0 and 1."""
+    return torch.from_numpy(np.asarray(mask, dtype=np.float32))[None, None]
+
+
+def mask_logits(plane: Tensor) -> Tensor:
+    """Return logits that stand in for an answer: from -10 at 0 to 10 at 1; SAM's own reach about that far."""
+    return (plane * 2 - 1) * _MASK_LOGIT
 
 
 def pad_to(x: Tensor, height: int, width: int) -> Tensor:

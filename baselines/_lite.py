@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +41,10 @@ class Frame:
         """Return the input pixel (row, column) of an image pixel."""
         return int(y * self.size[0] / self.padded[0]), int(x * self.size[1] / self.padded[1])
 
+    def place(self, planes: Tensor) -> Tensor:
+        """Put planes (B, C, H, W) of the image into the network's input (B, C, *size), 0 in the padding."""
+        return bilinear(pad_to(planes, *self.padded), *self.size)
+
     def restore(self, logits: Tensor) -> np.ndarray:
         """Return (H, W) float32 scores of logits (1, 1, h, w) that cover the input at any resolution."""
         whole = bilinear(bilinear(logits, *self.size), *self.padded)
@@ -51,11 +56,10 @@ def prepare(image: np.ndarray, target_size: int | None) -> tuple[Tensor, Frame]:
     planes = normalised(image)
     height, width = planes.shape[2:]
     padded = up_to_multiple(height, DIVISOR), up_to_multiple(width, DIVISOR)
-    if target_size is None:
-        return pad_to(planes, *padded), Frame(height, width, padded, padded)
-    square = max(padded), max(padded)
-    size = target_size, target_size
-    return bilinear(pad_to(planes, *square), *size), Frame(height, width, square, size)
+    frame = Frame(height, width, padded, padded)
+    if target_size is not None:
+        frame = Frame(height, width, (max(padded), max(padded)), (target_size, target_size))
+    return frame.place(planes), frame
 
 
 def check_target_size(target_size: int | None) -> int | None:
@@ -92,6 +96,69 @@ def build(
         state, status = _weights.read(weights, name)
         _weights.load(module, state, Path(weights), name, optional="backbone.trunk.")
     return module.eval(), status
+
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+class LiteSegmenter(Generic[Net]):
+    """What the lite segmenters do alike.
+
+    Args:
+        weights: a .safetensors or .pth file; None for a pretrained trunk and seeded random values.
+        target_size: side of the square that the image is resized to (a multiple of 32); None keeps its size.
+        precision: of the encoder, "fp32" or "bf16".
+        seed: of random weights.
+    """
+
+    threshold = 0.0
+    network: ClassVar[Callable[[str], nn.Module]]
+    """Makes the network for a precision."""
+    title: ClassVar[str]
+    initial: ClassVar[Mapping[str, _weights.Initial]] = {}
+
+    def __init__(
+        self,
+        weights: str | None = None,
+        target_size: int | None = None,
+        precision: str = "fp32",
+        seed: int = 0,
+    ) -> None:
+        self.target_size = check_target_size(target_size)
+        kind = type(self)
+        # Any: which network it is, only the subclass knows.
+        module: Any
+        module, self.weights_status = build(lambda: kind.network(precision), weights, seed, kind.title, kind.initial)
+        self.module: Net = module
+        self.parameters = _weights.count(module)
+        self.weights_digest = _weights.digest(module)
+        self.encoder_key = f"{self.shared()} {target_size} {precision}"
+
+    def shared(self) -> str:
+        """Name and digest of all that an embedding depends on."""
+        raise NotImplementedError
+
+    def save(self, path: str) -> None:
+        """Write the weights to a .safetensors file that `weights` takes back."""
+        _weights.save(self.module, path, self.weights_status)
+
+
+class LiteTrainee(Generic[Net]):
+    """What the lite trainees do alike: encode a batch once, in half precision where that is asked for."""
+
+    def __init__(self, module: Net, precision: str) -> None:
+        self.module = module
+        self._half = precision == "bf16"
+
+    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Encode (B, 3, H, W) RGB in 0..255."""
+        module: Any = self.module
+        with self.autocast(images.device):
+            return module.encode(training_images(images))
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The context of the network's forward passes."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self._half)
 
 
 def training_images(images: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines import _lite, _weights
-from baselines._images import bilinear
-from baselines._lite import DIM, Frame
+from baselines._images import bilinear, mask_plane
+from baselines._lite import DIM, Frame, LiteSegmenter, LiteTrainee
 from baselines._maps import group_norm, one_group, resize
 from baselines._vit import Block
 from inter2former.encoders.lite import LiteEncoder
@@ -107,44 +107,21 @@ class Embedding:
     frame: Frame
 
 
-class DenseLite:
-    """Segmenter: dense-token decoder on the lite encoder; trainable by `harness.train`.
+class DenseLite(LiteSegmenter[DenseLiteNet]):
+    """Segmenter: dense-token decoder on the lite encoder; trainable by `harness.train`."""
 
-    Args:
-        weights: a .safetensors or .pth file; None for a pretrained trunk and seeded random values.
-        target_size: side of the square that the image is resized to (a multiple of 32); None keeps its size.
-        precision: of the encoder, "fp32" or "bf16".
-        seed: of random weights.
-    """
+    network = DenseLiteNet
+    title = "the dense lite baseline"
 
-    threshold = 0.0
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """What FLOPs and time are given for."""
+        net = self.module
+        return {"encoder": net.backbone, "prompt": net.prompt, "attention": net.blocks, "upsampling": net.head}
 
-    def __init__(
-        self,
-        weights: str | None = None,
-        target_size: int | None = None,
-        precision: str = "fp32",
-        seed: int = 0,
-    ) -> None:
-        self.target_size = _lite.check_target_size(target_size)
-        module, self.weights_status = _lite.build(
-            lambda: DenseLiteNet(precision), weights, seed, "the dense lite baseline", {}
-        )
-        assert isinstance(module, DenseLiteNet)
-        self.module = module
-        self.parameters = _weights.count(module)
-        self.weights_digest = _weights.digest(module)
-        self.encoder_key = f"lite {_weights.digest(module.backbone)} {target_size} {precision}"
-        self.parts: dict[str, nn.Module] = {
-            "encoder": module.backbone,
-            "prompt": module.prompt,
-            "attention": module.blocks,
-            "upsampling": module.head,
-        }
-
-    def save(self, path: str) -> None:
-        """Write the weights to a .safetensors file that `weights` takes back."""
-        _weights.save(self.module, path, self.weights_status)
+    def shared(self) -> str:
+        """Name and digest of all that an embedding depends on."""
+        return f"lite {_weights.digest(self.module.backbone)}"
 
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> Embedding:
@@ -180,6 +157,10 @@ class Session:
         self.previous = torch.sigmoid(logits)
         return frame.restore(logits)
 
+    def replace_prediction(self, mask: np.ndarray) -> None:
+        """Take an (H, W) bool mask for the last answer."""
+        self.previous = self.embedding.frame.place(mask_plane(mask))
+
 
 class DensePrompts:
     """Prompt maps of a batch in training."""
@@ -201,17 +182,8 @@ class DensePrompts:
         self.previous = torch.sigmoid(logits.detach().float())
 
 
-class DenseTrainee:
+class DenseTrainee(LiteTrainee[DenseLiteNet]):
     """What the training loop needs: encode a batch once, decode it at every click, name the losses."""
-
-    def __init__(self, module: DenseLiteNet, precision: str) -> None:
-        self.module = module
-        self._half = precision == "bf16"
-
-    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Encode (B, 3, H, W) RGB in 0..255."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._half):
-            return self.module.encode(_lite.training_images(images))
 
     def prompts(self, batch: int, height: int, width: int) -> DensePrompts:
         """Return fresh prompts."""
@@ -221,7 +193,7 @@ class DenseTrainee:
         self, encoded: tuple[Tensor, ...], prompts: DensePrompts, target: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return logits (B, 1, H, W) and the loss terms; target (B, 1, H, W) of 1, 0 and 255 (ignored)."""
-        with torch.autocast(target.device.type, torch.bfloat16, enabled=self._half):
+        with self.autocast(target.device):
             logits = self.module.decode(encoded, prompts.discs, prompts.previous)
         logits = bilinear(logits.float(), *target.shape[2:])
         return logits, {"mask": _lite.normalised_focal_loss(logits, target)}

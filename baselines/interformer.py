@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines import _labels, _weights
-from baselines._images import bilinear, normalised, pad_to, up_to_multiple
+from baselines._images import bilinear, mask_plane, normalised, pad_to, up_to_multiple
 from baselines._imsa import WIDTHS, AuxiliaryHead, Neck, UPerHead
 from baselines._maps import pyramid_levels, run_level
 from baselines._relative_bias import CELLS, TABLE_ROWS, Layout, attend, layout
@@ -218,3 +218,9 @@ class Session:
         scores = logits[0, 1] - logits[0, 0]
         self.labels = _labels.after_prediction(self.labels, scores > 0.0)
         return scores[: embedding.height, : embedding.width].clone().numpy()
+
+    def replace_prediction(self, mask: np.ndarray) -> None:
+        """Take an (H, W) bool mask for the last answer, as if it had stood: clicked pixels keep their label."""
+        stood = pad_to(mask_plane(mask), *self.labels.shape)[0, 0] > 0.5
+        for _ in range(2):  # a flipped prediction passes through "unknown" and settles at the next step
+            self.labels = _labels.after_prediction(self.labels, stood)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from baselines import _weights
 from baselines._hrnet import HRNet
-from baselines._images import check_image
+from baselines._images import check_image, mask_plane
 
 RADIUS = 5
 THRESHOLD = 0.49
@@ -161,7 +161,7 @@ class Session:
 
     def replace_prediction(self, mask: np.ndarray) -> None:
         """Take an (H, W) bool mask for the last answer."""
-        self.previous = torch.from_numpy(np.asarray(mask, dtype=np.float32))[None, None]
+        self.previous = mask_plane(mask)
 
     def _choose_region(self) -> None:
         owner = self.segmenter

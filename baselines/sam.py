@@ -17,12 +17,10 @@ from torch import Tensor, nn
 from transformers import SamConfig, SamHQConfig, SamHQModel, SamModel
 
 from baselines import _sam_weights, _weights
-from baselines._images import bilinear, check_image
+from baselines._images import bilinear, check_image, mask_logits, mask_plane, pad_to
 
 PATCH = 16
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_FED_BACK = 10.0
-"""Logit of a mask that stands in for an answer; SAM's own logits reach about that far."""
 
 
 @dataclass(frozen=True)
@@ -255,13 +253,9 @@ class Session:
     def replace_prediction(self, mask: np.ndarray) -> None:
         """Take an (H, W) bool mask for the last answer."""
         frame, size = self.embedding.frame, self.segmenter.size
-        inner = bilinear(
-            torch.from_numpy(np.asarray(mask, dtype=np.float32))[None, None], frame.inner_height, frame.inner_width
-        )
-        square = torch.zeros(1, 1, size, size)
-        square[..., : frame.inner_height, : frame.inner_width] = inner
+        inner = bilinear(mask_plane(mask), frame.inner_height, frame.inner_width)
         side = 4 * (size // PATCH)
-        self.previous = (bilinear(square, side, side) * 2 - 1) * _FED_BACK
+        self.previous = mask_logits(bilinear(pad_to(inner, size, size), side, side))
 
     def _restore(self, low: Tensor) -> np.ndarray:
         """Resize (1, 1, h, w) to the square, cut the padding off, resize to the image."""

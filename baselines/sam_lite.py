@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines import _lite, _weights
-from baselines._images import bilinear
-from baselines._lite import DIM, PATCH, Frame
+from baselines._images import bilinear, mask_logits, mask_plane
+from baselines._lite import DIM, PATCH, Frame, LiteSegmenter, LiteTrainee
 from baselines._maps import nest
 from baselines._sam_decoder import MaskDecoder, PromptEncoder, click_tensors
 from inter2former.encoders.lite import LiteEncoder
@@ -101,44 +101,21 @@ class Embedding:
     frame: Frame
 
 
-class SamLite:
-    """Segmenter: SAM-style decoder on the lite encoder; trainable by `harness.train`.
+class SamLite(LiteSegmenter[SamLiteNet]):
+    """Segmenter: SAM-style decoder on the lite encoder; trainable by `harness.train`."""
 
-    Args:
-        weights: a .safetensors or .pth file; None for a pretrained trunk and seeded random values.
-        target_size: side of the square that the image is resized to (a multiple of 32); None keeps its size.
-        precision: of the encoder, "fp32" or "bf16".
-        seed: of random weights.
-    """
+    network = SamLiteNet
+    title = "the SAM-style lite baseline"
+    initial = _INITIAL
 
-    threshold = 0.0
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """What FLOPs and time are given for."""
+        return {"encoder": self.module.backbone, "prompt": self.module.neck, "decoder": self.module.decode_head}
 
-    def __init__(
-        self,
-        weights: str | None = None,
-        target_size: int | None = None,
-        precision: str = "fp32",
-        seed: int = 0,
-    ) -> None:
-        self.target_size = _lite.check_target_size(target_size)
-        module, self.weights_status = _lite.build(
-            lambda: SamLiteNet(precision), weights, seed, "the SAM-style lite baseline", _INITIAL
-        )
-        assert isinstance(module, SamLiteNet)
-        self.module = module
-        self.parameters = _weights.count(module)
-        self.weights_digest = _weights.digest(module)
-        # The embedding also holds the projected fine maps and the position code.
-        self.encoder_key = f"sam_lite {self.weights_digest} {target_size} {precision}"
-        self.parts: dict[str, nn.Module] = {
-            "encoder": module.backbone,
-            "prompt": module.neck,
-            "decoder": module.decode_head,
-        }
-
-    def save(self, path: str) -> None:
-        """Write the weights to a .safetensors file that `weights` takes back."""
-        _weights.save(self.module, path, self.weights_status)
+    def shared(self) -> str:
+        """Name and digest of all that an embedding depends on: also the projected fine maps and the position code."""
+        return f"sam_lite {self.weights_digest}"
 
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> Embedding:
@@ -175,6 +152,11 @@ class Session:
         self.previous = self.net.decode(embedding.maps, embedding.code, points, kinds, self.previous)
         return frame.restore(self.previous)
 
+    def replace_prediction(self, mask: np.ndarray) -> None:
+        """Take an (H, W) bool mask for the last answer."""
+        h, w = self.embedding.maps[0].shape[2:]
+        self.previous = mask_logits(bilinear(self.embedding.frame.place(mask_plane(mask)), 4 * h, 4 * w))
+
 
 class SamPrompts:
     """Clicks and last low-resolution logits of a batch in training."""
@@ -197,17 +179,8 @@ class SamPrompts:
         self.previous = self.answered
 
 
-class SamTrainee:
+class SamTrainee(LiteTrainee[SamLiteNet]):
     """What the training loop needs: encode a batch once, decode it at every click, name the losses."""
-
-    def __init__(self, module: SamLiteNet, precision: str) -> None:
-        self.module = module
-        self._half = precision == "bf16"
-
-    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Encode (B, 3, H, W) RGB in 0..255."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._half):
-            return self.module.encode(_lite.training_images(images))
 
     def prompts(self, batch: int, height: int, width: int) -> SamPrompts:
         """Return fresh prompts."""
@@ -218,7 +191,7 @@ class SamTrainee:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return logits (B, 1, H, W) and the loss terms; target (B, 1, H, W) of 1, 0 and 255 (ignored)."""
         code = self.module.neck.grid_code(*encoded[0].shape[2:])
-        with torch.autocast(target.device.type, torch.bfloat16, enabled=self._half):
+        with self.autocast(target.device):
             low = self.module.decode(encoded, code, prompts.points, prompts.kinds, prompts.previous).float()
         prompts.answered = low.detach()
         logits = bilinear(low, *target.shape[2:])

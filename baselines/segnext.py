@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines import _weights
-from baselines._images import bilinear, check_image
+from baselines._images import bilinear, check_image, mask_plane
 from baselines._maps import pyramid_levels, resize, run_level
 from baselines._vit import Block, PatchEmbed, unwindows, windows
 
@@ -248,3 +248,7 @@ class Session:
         logits = self.net.decode(self.embedding.tokens, prompt)
         self.previous = torch.sigmoid(self.net.to_original(logits, height, width))
         return self.previous[0, 0].clone().numpy()
+
+    def replace_prediction(self, mask: np.ndarray) -> None:
+        """Take an (H, W) bool mask for the last answer."""
+        self.previous = mask_plane(mask)

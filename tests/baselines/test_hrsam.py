@@ -8,8 +8,10 @@ from goldens import BASELINE_GOLDENS, assert_close, network_input, seeded_normal
 from goldens_baselines import fill, layouts, subsample
 from torch.nn import functional as F
 
+from baselines._hrsam_windows import WindowAttention, window_cells
 from baselines._scan import ScanBlock, cycle_scan
-from baselines.hrsam import HRSAM, Frame, HRSAMNet, WindowAttention, window_cells, window_rotations
+from baselines.hrsam import HRSAM, Frame, HRSAMNet
+from inter2former.encoders.hrsam import window_rotations
 
 
 @pytest.fixture(scope="module")

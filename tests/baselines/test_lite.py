@@ -142,6 +142,26 @@ def test_a_frame_maps_clicks_as_pixels_are_mapped():
     assert restored[64, 0] == pytest.approx((64 + 0.5) / 2 - 0.5)
 
 
+@pytest.mark.parametrize("target_size", [None, 64])
+def test_a_replaced_prediction_stands_for_the_last_answer(system, target_size):
+    segmenter = type(system)(target_size=target_size)
+    embedding = segmenter.encode(photograph(60, 90))
+    mask = np.zeros((60, 90), dtype=bool)
+    mask[20:50, 30:80] = True
+    answers = []
+    for masks in ([mask], [~mask, mask], [~mask]):
+        session = segmenter.start(embedding)
+        session.click(Click(30, 40, True))
+        for given in masks:
+            session.replace_prediction(given)
+        answers.append(session.click(Click(5, 80, False)))
+    assert (answers[0] == answers[1]).all()
+    assert not np.allclose(answers[0], answers[2])
+    placed = embedding.frame.place(torch.from_numpy(mask).float()[None, None])
+    assert placed.shape[2:] == embedding.frame.size
+    assert ((embedding.frame.restore(placed) > 0.5) == mask).mean() > 0.95
+
+
 def test_episodes_are_deterministic_and_apart(system):
     embedding = system.encode(photograph(60, 90))
     clicks = [None, Click(30, 40, True), Click(5, 80, False), None]

@@ -125,6 +125,47 @@ def test_episodes_are_deterministic_and_apart(system):
     assert (copies[0] != copies[1]).any()
 
 
+def test_a_replaced_prediction_stands_for_the_last_answer(system):
+    """Only the last mask put there decides about the next answer; the opposite mask gives another one."""
+    _, segmenter = system
+    embedding = segmenter.encode(photograph(60, 90))
+    mask = np.zeros((60, 90), dtype=bool)
+    mask[20:50, 30:80] = True
+    answers = []
+    for masks in ([mask], [~mask, mask], [~mask]):
+        session = segmenter.start(embedding)
+        session.click(Click(30, 40, True))
+        for given in masks:
+            session.replace_prediction(given)
+        answers.append(session.click(Click(5, 80, False)))
+    assert (answers[0] == answers[1]).all()
+    assert not np.allclose(answers[0], answers[2])
+
+
+def test_where_a_replaced_prediction_lies(system):
+    """Hand counts: SegNext reads it as it is; HRSAM at a quarter of its input (scale 1, padding from 100 to 128 off the
+    object); InterFormer's labels become 3 on and 1 off the mask, and 4 stays where it was clicked."""
+    name, segmenter = system
+    mask = np.zeros((100, 128), dtype=bool)
+    mask[20:48, 32:80] = True
+    session = segmenter.start(segmenter.encode(photograph(100, 128)))
+    if name == "interformer":
+        session.click(Click(30, 40, True))
+        clicked = session.labels.numpy() == 4
+        assert clicked.sum() == 81
+        expected = np.ones((128, 128))
+        expected[:100][mask] = 3
+        expected[clicked] = 4
+    elif name == "hrsam":
+        expected = np.full((32, 32), -10.0)
+        expected[5:12, 8:20] = 10.0
+    else:
+        expected = mask
+    session.replace_prediction(mask)
+    found = session.labels if name == "interformer" else session.previous[0, 0]
+    np.testing.assert_array_equal(found.numpy(), expected)
+
+
 def test_sessions_without_a_click_or_with_the_first_negative(system):
     _, segmenter = system
     embedding = segmenter.encode(photograph(40, 40))

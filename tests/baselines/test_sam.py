@@ -7,15 +7,17 @@ import pytest
 import torch
 
 from baselines import _sam_weights, _weights, sam
+from harness.flop_trace import count
 
 SIZE = 128
+DEPTH = 3
 CLICKS = [(30, 60, True), (10, 12, False), (50, 70, True), None]
 KINDS = [sam.Sam, sam.SamHQ]
 
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    monkeypatch.setitem(sam.ARCHITECTURES, "tiny", sam.Architecture(32, 2, 2, (1,)))
+    monkeypatch.setitem(sam.ARCHITECTURES, "tiny", sam.Architecture(32, DEPTH, 2, (0, 2)))
 
 
 def picture(height=61, width=87, seed=0):
@@ -39,11 +41,62 @@ def test_preparation_equals_transformers_processor(shape):
     torch.testing.assert_close(ours, expected["pixel_values"].float(), atol=1e-5, rtol=0)
 
 
+def triangles(before: int, after: int) -> np.ndarray:
+    """Matrix (after, before) of the antialiased bilinear filter: a triangle as wide as the step, at least one pixel."""
+    step = before / after
+    distance = np.arange(before)[None] + 0.5 - (np.arange(after)[:, None] + 0.5) * step
+    weights = np.clip(1 - np.abs(distance) / max(step, 1.0), 0, None)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("shape", [(61, 87), (400, 300), (40, 9)])
+def test_preparation_equals_its_rule_in_float64(shape):
+    image = picture(*shape)
+    ours, frame = sam.prepare(image, 256)
+    inner = ours[0, :, : frame.inner_height, : frame.inner_width].double().numpy()
+    assert max(frame.inner_height, frame.inner_width) == 256
+    mean, std = (np.array(values)[:, None, None] for values in (sam.MEAN, sam.STD))
+    levels = (inner * std + mean) * 255
+    rows, columns = triangles(shape[0], frame.inner_height), triangles(shape[1], frame.inner_width)
+    expected = rows @ image.transpose(2, 0, 1).astype(np.float64) @ columns.T
+    # Pillow rounds to bytes after each of two passes: half a level each, which averaging does not enlarge.
+    assert np.abs(levels - expected).max() <= 1.01
+    assert not ours[..., frame.inner_height :, :].any() and not ours[..., frame.inner_width :].any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_encoder_costs_its_closed_form(kind):
+    """Multiply-adds by hand; the same sums give 486.0e9 for ViT-B at 1024."""
+    segmenter = kind(model="tiny", size=SIZE)
+    found = count(lambda: segmenter.encode(picture()), segmenter.module, segmenter.parts)
+    wide, side, window = 32, SIZE // 16, 14
+    tokens = side**2
+
+    def attention(n: int, reach: int) -> int:  # projections, products, relative positions along two axes
+        return n * 4 * wide**2 + 2 * n**2 * wide + 2 * n * reach * wide
+
+    expected = tokens * 3 * 16**2 * wide + DEPTH * tokens * 8 * wide**2
+    expected += 2 * attention(tokens, side) + attention(window**2, window)  # one window, padded to 14 x 14
+    expected += tokens * wide * 256 + tokens * 9 * 256**2
+    assert found["encoder"].macs == expected
+
+
+@pytest.fixture
+def precision(request):
+    """Everything that torch makes from Python numbers, and the weights that the test converts."""
+    torch.set_default_dtype(request.param)
+    yield request.param
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("multimask", ["every", "first", "never"])
 @pytest.mark.parametrize("feedback", [True, False])
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64], indirect=True)
 @pytest.mark.parametrize("kind", KINDS)
-def test_episode_equals_transformers_full_forward(kind, feedback, multimask):
+def test_episode_equals_transformers_full_forward(kind, precision, feedback, multimask):
+    """Points, and with feedback masks."""
     segmenter = kind(model="tiny", size=SIZE, feedback=feedback, multimask=multimask)
+    segmenter.module.to(precision)
     image = picture()
     ours = answers(segmenter, image)
     square, frame = sam.prepare(image, SIZE)
@@ -65,10 +118,12 @@ def test_episode_equals_transformers_full_forward(kind, feedback, multimask):
         previous = output.pred_masks[:, 0, best : best + 1]
         full = torch.nn.functional.interpolate(previous, (SIZE, SIZE), mode="bilinear")
         full = full[..., : frame.inner_height, : frame.inner_width]
-        full = torch.nn.functional.interpolate(full, (61, 87), mode="bilinear")[0, 0].numpy()
-        scale = max(1.0, float(np.abs(full).max()))
-        assert np.abs(ours[number] - full).max() <= 1e-5 * scale
-        assert np.ptp(full) > 0.01 * scale  # not a constant map
+        full = torch.nn.functional.interpolate(full, (61, 87), mode="bilinear")[0, 0]
+        assert square.dtype == full.dtype == precision
+        # Logits reach 11 here. Float64 tells rounding from another computation.
+        limit = 1e-5 if precision == torch.float32 else 1e-12
+        np.testing.assert_allclose(ours[number], full.numpy(), atol=limit, rtol=0)
+        assert np.ptp(full.numpy()) > 0.01  # not a constant map
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -178,7 +233,7 @@ def original_keys(depth: int, quality: bool) -> set[str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_original_names_cover_the_module_exactly(kind):
     module = kind(model="tiny", size=SIZE).module
-    renamed = _sam_weights.named(dict.fromkeys(original_keys(2, kind.quality), torch.zeros(1)))
+    renamed = _sam_weights.named(dict.fromkeys(original_keys(DEPTH, kind.quality), torch.zeros(1)))
     assert set(renamed) == set(module.state_dict())
 
 
@@ -187,7 +242,7 @@ def test_original_file_gives_the_same_scores(kind, tmp_path):
     segmenter = kind(model="tiny", size=SIZE, seed=3)
     state = segmenter.module.state_dict()
     original = {}
-    for key in original_keys(2, kind.quality):
+    for key in original_keys(DEPTH, kind.quality):
         (target, *_) = _sam_weights.named({key: torch.zeros(1), "image_encoder.pos_embed": torch.zeros(1)})
         original[key] = state[target].clone()
     path = tmp_path / "sam.pth"

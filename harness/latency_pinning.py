@@ -12,6 +12,9 @@ from pathlib import Path
 
 _POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
+_KEPT = 1 << 32
+"""Bytes of freed memory that the C library keeps."""
+
 
 def available_cpus() -> list[int]:
     """CPUs that this process may use, one per physical core first, then their hyper-thread siblings."""
@@ -52,6 +55,10 @@ def environment(threads: int, base: Mapping[str, str]) -> dict[str, str]:
     # Torch and OpenCV spin for a while after a parallel region; children wait side by side, so they must sleep
     # instead.
     made.setdefault("GOMP_SPINCOUNT", "10000")
+    # Without these glibc gives large buffers back to the kernel now and then, and a call that must fault them in again
+    # takes up to a quarter longer; which process does so is chance, and would pass for a difference between variants.
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
+        made.setdefault(name, str(_KEPT))
     made["OMP_DYNAMIC"] = "FALSE"
     made["MKL_DYNAMIC"] = "FALSE"
     made["TOKENIZERS_PARALLELISM"] = "false"

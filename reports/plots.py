@@ -287,8 +287,8 @@ def _heading(figure: Figure, run: Run, dataset: str) -> None:
 
 
 def legend(ax: Axes, count: int) -> None:
-    """Inside the plot for a few lines, beside it for many."""
+    """Inside the plot for a few lines, on white so that no line strikes a name through; beside it for many."""
     if count <= 8:
-        ax.legend(loc="best", handlelength=2.6)
+        ax.legend(loc="best", handlelength=2.6, frameon=True, facecolor="white", edgecolor="none", framealpha=0.92)
     else:
         ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), handlelength=2.6)

@@ -46,7 +46,7 @@
       const meaning = colours.flatMap(([colour, word]) => {
         const swatch = html("span", { className: "swatch" });
         swatch.style.background = colour;
-        return [swatch, word];
+        return [" ", swatch, word];
       });
       options.append(html("label", {}, toggles[key], ` ${text}`, ...meaning));
     }

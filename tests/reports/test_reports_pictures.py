@@ -127,6 +127,8 @@ def test_curves_are_the_means_of_the_rows(run: Run) -> None:
         rows = run.clicks[(run.clicks["variant"] == variant) & (run.clicks["dataset"] == "shapes")]
         assert np.allclose(lines[variant].get_ydata(), rows.groupby("click")["iou"].mean() * 100)
     assert "random (untrained)" in lines
+    legend = plot.figure.axes[0].get_legend()
+    assert legend is not None and legend.get_frame_on()  # the lines of 90 and 95 % would strike its names through
 
 
 def test_stopped_episodes_keep_their_last_value() -> None:

@@ -147,7 +147,7 @@ def test_a_child_uses_exactly_its_cpus(samples, tmp_path, threads):
 
 
 def test_a_child_keeps_its_memory_so_that_equal_work_costs_equal_time():
-    """Page faults of a call: 0 to 23,000 by chance in one encoder before. 512 MiB touched are 131,072 pages of 4 KiB."""
+    """Page faults of one encoder call were 0 to 23,000, by chance. 512 MiB touched are 131,072 pages of 4 KiB."""
     code = """if True:
         import resource, torch
         faults = []

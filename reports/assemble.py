@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from reports import gallery, latex, page, pictures, plots, plots_cost, plots_parts, table, tables
+from reports import gallery, latex, page, pictures, plots, plots_cost, plots_parts, plots_scaling, table, tables
 from reports.frames import read
 from reports.runs import Run
 from reports.style import Plot
@@ -103,7 +103,7 @@ def all_plots(run: Run) -> list[Plot]:
     drawn += [plots_parts.stacked(run), plots_parts.roofline(run), plots_cost.latency_by_size(run)]
     drawn += [plots_cost.latency_over(run, "threads"), plots_cost.latency_over(run, "resolution")]
     drawn += [plots_cost.time_against_object(run, dataset) for dataset in run.datasets]
-    drawn.append(plots_cost.time_against_boundary(run))
+    drawn += [plots_cost.time_against_boundary(run), plots_scaling.exponents(run), plots_scaling.attention(run)]
     return [p for p in drawn if p is not None]
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from harness.errors import UserError
 from reports.runs import Run
-from reports.schema import CLICKS, COMPARE, FAILURES, FLOPS, LATENCY, PARTS, SUMMARY, TIMINGS
+from reports.schema import CLICKS, COMPARE, FAILURES, FLOPS, LATENCY, PARTS, SCALING, SUMMARY, TIMINGS
 
 NEWEST_SCHEMA = 1
 
@@ -63,6 +63,7 @@ def read(path: str | Path) -> Run:
         flops=_csv(folder / "flops.csv", FLOPS, notes),
         parts=_csv(folder / "latency_parts.csv", PARTS, notes, quiet=True),
         timings=_timings(folder / "latency_samples.parquet"),
+        scaling=_csv(folder / "latency_scaling.csv", SCALING, notes, quiet=True),
         failures=failures,
         machine=machine,
         config=config,

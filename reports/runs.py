@@ -23,6 +23,7 @@ class Run:
         clicks, summary, compare, latency, flops, failures: the files of design.md, with every known column.
         timings: latency_samples.parquet, every single timing; may be empty.
         parts: latency_parts.csv, time by part; most runs have none.
+        scaling: latency_scaling.csv, fits of how time grows; empty where one size and thread count was timed.
         machine, config: machine.json and config.yaml as they are.
         source: setting of `python -m reports` that reads this run, where it is not a folder of the user's.
         notes: what the folder lacks or what was filled in, one sentence each, shown on the page.
@@ -37,6 +38,7 @@ class Run:
     flops: pd.DataFrame
     parts: pd.DataFrame
     timings: pd.DataFrame
+    scaling: pd.DataFrame
     failures: pd.DataFrame
     machine: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)

@@ -82,6 +82,19 @@ PARTS: dict[str, Any] = {
     "median_ms": None,
     "roofline_ms": np.nan,
 }
+SCALING: dict[str, Any] = {
+    "variant": None,
+    "kind": None,
+    "part": "total",
+    "against": None,
+    "fixed": "",
+    "law": None,
+    "value": None,
+    "low": np.nan,
+    "high": np.nan,
+    "points": 0,
+    "values": "",
+}
 FLOPS: dict[str, Any] = {
     "variant": None,
     "part": None,

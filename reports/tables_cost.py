@@ -107,3 +107,58 @@ def flops(run: Run) -> Table:
     )
     caption = "1 GMAC = 10⁹ multiply-adds = 2 GFLOPs; data-dependent operations (attention, gather, routing) included."
     return Table("flops", "Arithmetic by part", caption, columns, tuple(rows))
+
+
+def held(fixed: str) -> dict[str, float]:
+    """What a fit of latency_scaling.csv held: "threads=1 resolution=512" -> {threads: 1, resolution: 512}."""
+    return {key: float(value) for key, value in (part.split("=", 1) for part in fixed.split())}
+
+
+def in_words(fixed: str) -> str:
+    """The same for a reader: "1 thread, longest side 512 px"."""
+    values = held(fixed)
+    words = []
+    if "threads" in values:
+        words.append(f"{values['threads']:g} thread{'s' if values['threads'] != 1 else ''}")
+    if "resolution" in values:
+        words.append(f"longest side {values['resolution']:g} px")
+    return ", ".join(words)
+
+
+def scaling(run: Run) -> Table:
+    """How time grows with tokens, threads and boundary tokens: every fit of latency_scaling.csv."""
+    rows = []
+    for position, line in enumerate(run.scaling.to_dict("records")):
+        exponent = line["law"] == "exponent"
+        cells: tuple[Cell, ...] = (
+            str(line["variant"]),
+            run.status(str(line["variant"])),
+            KINDS.get(str(line["kind"]), str(line["kind"])),
+            "all" if line["part"] == "total" else str(line["part"]),
+            str(line["against"]),
+            in_words(str(line["fixed"])),
+            cell_of(line, "value", 1.0, 2 if exponent else 1, ("scaling", position, "value"), signed=True),
+            "exponent" if exponent else "ms, none to all",
+            count(int(line["points"])),
+            str(line["values"]).replace(" ", ", ").replace("..", " to "),
+        )
+        rows.append(Row(cells))
+    columns = (
+        Column("variant", "Variant"),
+        Column("weights_status", "Weights"),
+        Column("kind", "What"),
+        Column("part", "Part"),
+        Column("against", "Grows with"),
+        Column("held", "Held"),
+        Column("value", "Growth", help="time ~ tokens^x or threads^x; or ms from no to all tokens on the boundary"),
+        Column("law", "Unit"),
+        Column("points", "Points", help="sizes, thread counts, or clicks that the fit goes through"),
+        Column("values", "Measured at", help="longest sides in pixels, thread counts, or boundary shares"),
+    )
+    caption = (
+        "Least squares on medians, with 95 % intervals from resampled rounds (none with fewer than three rounds, or "
+        "for parts). Exponent over tokens: 1 is linear, 2 quadratic; over threads: −1 is a perfect speed-up, 0 none. "
+        "Of the boundary: what a later click takes longer with all tokens on it than with none, an extrapolation where "
+        "the measured shares lie close together."
+    )
+    return Table("scaling", "How time grows", caption, columns, tuple(rows))

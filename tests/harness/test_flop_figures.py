@@ -81,6 +81,7 @@ def large_chunks(monkeypatch):
     monkeypatch.setattr("inter2former.encoders.hrsam.CHUNK_TOKENS", 10**9)
 
 
+@pytest.mark.slow
 def test_encoder_of_the_paper_has_809_gflops_at_1024(large_chunks):
     """809 GFLOPs: the issue's figure, of the released CPU code, where padded cells attend, too."""
     from inter2former.encoders.hrsam import HRSAMEncoder
@@ -95,6 +96,11 @@ def test_encoder_of_the_paper_has_809_gflops_at_1024(large_chunks):
     assert executed - skipped == 6 * (80 * 80 - 64 * 64) * 2 * 256 * 768
     assert reference_macs(on_image(released)) == pytest.approx(executed, rel=0.01)
     assert reference_macs(on_image(ours)) == pytest.approx(skipped, rel=0.01)
+
+
+def test_closed_form_of_the_released_encoder_has_809_gflops_at_1024():
+    """The quick half of the test above; the next one ties the form to the count."""
+    assert 2 * formulas.vit_encoder(1024, 1024, padded_queries=True) / 1e9 == pytest.approx(809, rel=0.01)
 
 
 @pytest.mark.parametrize(("height", "width"), [(256, 256), (256, 512)])

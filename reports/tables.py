@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports import across, overview, tables_cost, tables_published
+from reports import across, overview, tables_baselines, tables_cost, tables_published
 from reports.cells import cell_of, count
 from reports.metric_names import metric
 from reports.runs import Run
@@ -200,11 +200,11 @@ ALL: dict[str, Callable[[Run], Table]] = {
     "compare": compared,
     "sizes": by_size,
     "latency": tables_cost.latency,
-    "scaling": tables_cost.scaling,
     "flops": tables_cost.flops,
     "main": tables_published.main,
     "ablation": tables_published.ablation,
-    "baselines": tables_published.baselines,
+    "baselines": tables_baselines.table,
+    "published": tables_published.baselines,
 }
 
 

@@ -33,11 +33,12 @@ class Line:
     published: tuple[str, ...]
     switches: tuple[tuple[str, str], ...] = ()
     backbone: str = "ViT-B"
+    form: str = ""
 
 
 MAIN = (
     Line("InterFormer", "InterFormer", ("",)),
-    Line("SegNext", "SegNext", ("sax2 finetuned", "x2")),
+    Line("SegNext", "SegNext", ("sax2 finetuned", "x2"), form="sax2"),
     Line("HQ-SAM", "HQ-SAM", ("",)),
     Line("HRSAM++ 2048", "HRSAM++", ("2048",)),
     Line("Inter2Former 2048", "Inter2Former", ("2048",), _ON),
@@ -130,10 +131,7 @@ def baselines(run: Run, everything: bool = False) -> Table:
             continue
         if not everything and not (row.dataset in touched and row.method in methods):
             continue
-        variant = next(
-            (v for v, s in mine.items() if s.method == row.method and _same_backbone(s.backbone, row.backbone)),
-            None,
-        )
+        variant = next((v for v, s in mine.items() if s.published_as(row)), None)
         key = PUBLISHED[row.metric]
         value = _beside(run, variant, row.dataset, key, row)
         rows.append(
@@ -168,7 +166,7 @@ def baselines(run: Run, everything: bool = False) -> Table:
         Column("source_kind", "Kind of source"),
         Column("source", "Source"),
     )
-    return Table("baselines", "Published baselines", TRIPLE, columns, tuple(rows), _notes(run) if rows else ())
+    return Table("published", "Published baselines", TRIPLE, columns, tuple(rows), _notes(run) if rows else ())
 
 
 def _matching(run: Run, line: Line) -> list[str | None]:
@@ -176,7 +174,10 @@ def _matching(run: Run, line: Line) -> list[str | None]:
     found: list[str | None] = []
     for variant in run.variants:
         system = systems.of(run, variant)
-        if system.method == line.method and (not line.switches or system.switches == line.switches):
+        same = system.method == line.method and line.form in ("", system.form)
+        # A reduced form names no backbone; it gets a row, without anything published beside it.
+        other = system.backbone and not systems.same_backbone(system.backbone, line.backbone)
+        if same and not other and (not line.switches or system.switches == line.switches):
             found.append(variant)
     return found or [None]
 
@@ -184,8 +185,14 @@ def _matching(run: Run, line: Line) -> list[str | None]:
 def _names(run: Run, line: Line, variant: str | None) -> tuple[Cell, ...]:
     if variant is None:
         return line.label, "not run", "–"
-    small = ", lite" if systems.of(run, variant).small else ""
-    return line.label, f"{variant}{small}", run.status(variant)
+    system = systems.of(run, variant)
+    remark = "lite" if system.small else next((r for r in map(system.other_size, _rows(line)) if r), "")
+    return line.label, f"{variant}, {remark}" if remark else variant, run.status(variant)
+
+
+def _rows(line: Line) -> list[Published]:
+    found = (r for r in published.find(method=line.method) if r.variant in line.published)
+    return [r for r in found if systems.same_backbone(line.backbone, r.backbone)]
 
 
 def _quality(run: Run, line: Line, variant: str | None, dataset: str, name: str) -> Value:
@@ -200,7 +207,7 @@ def _beside(run: Run, variant: str | None, dataset: str, key: str, row: Publishe
             value,
             missing=f"not measured: needs {dataset}" if not systems.our_dataset(run, dataset) else "not run",
         )
-    needs = systems.obstacles(run, variant, dataset)
+    needs = systems.obstacles(run, variant, dataset, row)
     if needs:
         return replace(value, missing="not measured: needs " + ", ".join(needs))
     ours = systems.our_dataset(run, dataset)
@@ -257,11 +264,6 @@ def _reference(run: Run) -> str | None:
 def _metric_column(dataset: str, name: str) -> Column:
     m = metric(PUBLISHED[name])
     return Column(f"{dataset} {name}", m.title, dataset, m.better, True, m.meaning)
-
-
-def _same_backbone(ours: str, theirs: str) -> bool:
-    plain = [("".join(c for c in text.lower() if c.isalnum())) for text in (ours, theirs)]
-    return bool(plain[0]) and plain[0] == plain[1].replace("lightvitb", "vitb")
 
 
 def _kind(row: Published) -> str:

@@ -287,4 +287,3 @@ def test_trust_is_marked_by_kind_of_source() -> None:
     )
     assert Published(**fields, value=1.0, source_kind="official_readme").trusted
     assert not Published(**fields, value=1.0, source_kind="secondary_note").trusted
-

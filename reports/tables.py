@@ -200,6 +200,7 @@ ALL: dict[str, Callable[[Run], Table]] = {
     "compare": compared,
     "sizes": by_size,
     "latency": tables_cost.latency,
+    "scaling": tables_cost.scaling,
     "flops": tables_cost.flops,
     "main": tables_published.main,
     "ablation": tables_published.ablation,

@@ -154,7 +154,8 @@ class LiteTrainee(Generic[Net]):
         """Encode (B, 3, H, W) RGB in 0..255."""
         module: Any = self.module
         with self.autocast(images.device):
-            return module.encode(training_images(images))
+            encoded: tuple[Tensor, ...] = module.encode(training_images(images))
+        return encoded
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """The context of the network's forward passes."""

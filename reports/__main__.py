@@ -20,7 +20,7 @@ Makes tables, plots and one self-contained page of a finished (or unfinished) sw
   python -m reports history runs/a runs/b runs/c         several runs over time; exit code 1 if the last one got worse
   python -m reports mlflow.experiment=NAME [mlflow.runs=[ID,NAME]] [mlflow.uri=URI]
                                                          the same from a tracking server; several runs: compared too
-tables: failures, quality, compare, sizes, latency, flops, main, ablation, baselines
+tables: failures, quality, compare, sizes, latency, scaling, flops, main, ablation, baselines, published
 settings: run, out, table, format, episodes (seconds for replaying, default 15), mlflow.experiment, .runs, .uri
 """
 KEYS = ("run", "out", "table", "format", "episodes", "mlflow.experiment", "mlflow.runs", "mlflow.uri")

@@ -13,13 +13,18 @@ def label(run: Run, variant: str) -> str:
 def where(run: Run, dataset: str) -> str:
     """Data set with its note, samples and protocol, for captions."""
     note = f" ({run.note(dataset)})" if run.note(dataset) else ""
-    return f"{dataset}{note}, {run.samples(dataset)} samples, protocol {run.protocol(dataset)}"
+    return f"{dataset}{note}, {counted(run.samples(dataset), 'sample')}, protocol {run.protocol(dataset)}"
 
 
 def title(run: Run, dataset: str) -> str:
     """Heading inside a plot, so that a picture that travels alone still says what it is of."""
     note = f" ({run.note(dataset)})" if run.note(dataset) else ""
-    return f"{dataset}{note} · {run.samples(dataset)} samples · {run.protocol(dataset)}"
+    return f"{dataset}{note} · {counted(run.samples(dataset), 'sample')} · {run.protocol(dataset)}"
+
+
+def counted(number: int, what: str) -> str:
+    """A number with its noun: "1 sample", "2 samples"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def slug(text: str) -> str:

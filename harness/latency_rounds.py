@@ -112,7 +112,8 @@ class Group:
                 share = len(batch) / (len(batch) + len(waiting))
                 parts_s = self.budget_s * self._parts_share * len(batch) / len(self.runners)
                 until = time.monotonic() + max(0.0, deadline - time.monotonic()) * share * (1 - self._parts_share)
-                self._rounds(staying + batch, until)
+                # Overdrawing is shared out as well: the first batches may not take the rounds of the last ones.
+                self._rounds(staying + batch, until, until + 0.5 * self.budget_s * len(batch) / len(self.runners))
                 if self.settings.parts:
                     self._parts(batch, parts_s)
                 staying += [r for r in batch if r.variant == self.base]
@@ -168,11 +169,13 @@ class Group:
         except ChildFailed as error:
             runner.fail(str(error))
 
-    def _rounds(self, runners: list[Runner], until: float) -> None:
-        """Interleaved rounds until the deadline; at least one."""
+    def _rounds(self, runners: list[Runner], until: float, latest: float) -> None:
+        """Interleaved rounds until the deadline, at least one; to `latest` for the fewest with a finite interval."""
         order = random.Random(0)
         done = disturbed = 0
-        while done < self.settings.max_repeats and (done == 0 or time.monotonic() < until or self._may_overdraw(done)):
+        while done < self.settings.max_repeats:
+            if done and time.monotonic() >= (latest if done < self.settings.min_repeats else until):
+                return
             alive = [r for r in runners if r.process is not None]
             if not alive:
                 return
@@ -208,7 +211,3 @@ class Group:
     @staticmethod
     def _disturbed(answers: list[dict[str, Any]]) -> bool:
         return bool(latency_contention.verdict([latency_contention.Load(**a["load"]) for a in answers]))
-
-    def _may_overdraw(self, done: int) -> bool:
-        """The fewest rounds with a finite interval may cost half of the budget again, not more."""
-        return done < self.settings.min_repeats and time.monotonic() < self.started + 1.5 * self.budget_s

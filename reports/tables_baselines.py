@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from reports import published, systems
@@ -95,6 +96,19 @@ class Costs:
         if stored is None:
             return Value(float(line["median_ms"]) / float(against["median_ms"]), source=source)
         return Value(stored, finite(line["ratio_low"]), finite(line["ratio_high"]), source=source)
+
+    def without_interval(self) -> list[str]:
+        """A note that names what was timed in too few rounds for an interval."""
+        frame = self.run.latency
+        frame = frame[(frame["resolution"] == self.resolution) & frame["median_ms"].notna()]
+        few = frame[(frame["kind"] == "encode") & ~np.isfinite(frame["high_ms"].astype(float))]
+        if len(few) == 0:
+            return []
+        names = ", ".join(dict.fromkeys(str(v) for v in few["variant"]))
+        rounds = sorted({int(n) for n in few["repeats"]})
+        said = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
+        plural = "" if rounds == [1] else "s"
+        return [f"Timed in {said} round{plural}, too few for an interval (6 are needed; measure.budget_s): {names}."]
 
     def _timed(self, variant: str | None, kind: str, threads: int) -> pd.Series | None:
         frame = self.run.latency
@@ -218,6 +232,7 @@ def _notes(found: Costs, mine: dict[str, System]) -> tuple[str, ...]:
         "Published ratios stand beside a system of the same method, backbone and form only; where the size differs, "
         "the row says so, and the two ratios are not of the same work.",
     ]
+    notes += found.without_interval()
     for kind, title, metric in SPC:
         for threads in found.threads:
             notes += _order(found, mine, kind, title, metric, threads)

@@ -283,3 +283,14 @@ def test_parameters_come_from_the_clicks_where_there_are_any(tmp_path: Path) -> 
     clicks["weights_status"] = "released"
     found = tables_baselines.Costs.of(replace(run, clicks=clicks)).parameters(BASE)
     assert found.measured == 94_000_000
+
+
+def test_what_was_timed_in_too_few_rounds_is_named(tmp_path: Path) -> None:
+    def few(rows: pd.DataFrame) -> pd.DataFrame:
+        late = rows["variant"].isin(["segnext_sax1", "ritm_hrnet18s"])
+        return rows.assign(high_ms=rows["high_ms"].mask(late, np.inf), repeats=rows["repeats"].mask(late, 1))
+
+    (note,) = [n for n in tables_baselines.table(systems_run(tmp_path, few)).notes if n.startswith("Timed in")]
+    assert note.startswith("Timed in 1 round, too few for an interval")
+    assert note.endswith(": segnext_sax1, ritm_hrnet18s.")
+    assert not [n for n in tables_baselines.table(systems_run(tmp_path)).notes if n.startswith("Timed in")]

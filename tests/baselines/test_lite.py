@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,18 +16,9 @@ from baselines.sam_lite import SamLite
 from inter2former.build import build as build_inter2former
 from inter2former.config import make_config
 from inter2former.losses import normalised_focal_loss
+from tests.baselines.sessions import Click, last_mask_decides, photograph
 
 SYSTEMS = {"dense": DenseLite, "sam": SamLite}
-
-
-class Click(NamedTuple):
-    y: int
-    x: int
-    positive: bool
-
-
-def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module", params=SYSTEMS)
@@ -145,18 +136,7 @@ def test_a_frame_maps_clicks_as_pixels_are_mapped():
 @pytest.mark.parametrize("target_size", [None, 64])
 def test_a_replaced_prediction_stands_for_the_last_answer(system, target_size):
     segmenter = type(system)(target_size=target_size)
-    embedding = segmenter.encode(photograph(60, 90))
-    mask = np.zeros((60, 90), dtype=bool)
-    mask[20:50, 30:80] = True
-    answers = []
-    for masks in ([mask], [~mask, mask], [~mask]):
-        session = segmenter.start(embedding)
-        session.click(Click(30, 40, True))
-        for given in masks:
-            session.replace_prediction(given)
-        answers.append(session.click(Click(5, 80, False)))
-    assert (answers[0] == answers[1]).all()
-    assert not np.allclose(answers[0], answers[2])
+    embedding, mask = last_mask_decides(segmenter)
     placed = embedding.frame.place(torch.from_numpy(mask).float()[None, None])
     assert placed.shape[2:] == embedding.frame.size
     assert ((embedding.frame.restore(placed) > 0.5) == mask).mean() > 0.95

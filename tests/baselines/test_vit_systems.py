@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,22 +15,13 @@ from baselines._weights import WeightsError
 from baselines.hrsam import HRSAM, HRSAMNet
 from baselines.interformer import InterFormer, InterFormerNet
 from baselines.segnext import SegNext, SegNextNet
+from tests.baselines.sessions import Click, last_mask_decides, photograph
 
 SYSTEMS = {
     "segnext": lambda **more: SegNext("sax1", size=224, **more),
     "interformer": lambda **more: InterFormer(**more),
     "hrsam": lambda **more: HRSAM("hrsam", size=128, **more),
 }
-
-
-class Click(NamedTuple):
-    y: int
-    x: int
-    positive: bool
-
-
-def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module", params=SYSTEMS)
@@ -128,18 +119,7 @@ def test_episodes_are_deterministic_and_apart(system):
 def test_a_replaced_prediction_stands_for_the_last_answer(system):
     """Only the last mask put there decides about the next answer; the opposite mask gives another one."""
     _, segmenter = system
-    embedding = segmenter.encode(photograph(60, 90))
-    mask = np.zeros((60, 90), dtype=bool)
-    mask[20:50, 30:80] = True
-    answers = []
-    for masks in ([mask], [~mask, mask], [~mask]):
-        session = segmenter.start(embedding)
-        session.click(Click(30, 40, True))
-        for given in masks:
-            session.replace_prediction(given)
-        answers.append(session.click(Click(5, 80, False)))
-    assert (answers[0] == answers[1]).all()
-    assert not np.allclose(answers[0], answers[2])
+    last_mask_decides(segmenter)
 
 
 def test_where_a_replaced_prediction_lies(system):

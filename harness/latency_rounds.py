@@ -98,12 +98,10 @@ class Group:
         self.runners = [Runner(name, count, resolution) for name in names for count in counts]
         self._parts_share = PARTS_SHARE if settings.parts else 0.0
         self.number = 0
-        self.started = 0.0
 
     def run(self) -> list[Runner]:
         """Measure; always returns every runner, with its rounds or its error."""
-        self.started = time.monotonic()
-        deadline = self.started + self.budget_s
+        deadline = time.monotonic() + self.budget_s
         waiting = list(self.runners)
         staying: list[Runner] = []
         try:

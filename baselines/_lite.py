@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from baselines import _weights
 from baselines._images import MEAN, STD, bilinear, normalised, pad_to, up_to_multiple
+from inter2former import checkpoints
+from inter2former.weights import BASE, DEFAULT, FOLDER
 
 DIM = 96
 """Width of the tokens, as in Inter2Former-lite."""
@@ -79,6 +81,7 @@ def build(
     seed: int,
     name: str,
     initial: Mapping[str, _weights.Initial],
+    packaged: str = "",
 ) -> tuple[nn.Module, str]:
     """Return a lite network in eval mode and its weights status.
 
@@ -91,11 +94,37 @@ def build(
     for part, child in module.named_children():
         if part != "backbone":
             _weights.initialise(child, seed, initial)
-    status = _weights.UNTRAINED
-    if weights is not None:
-        state, status = _weights.read(weights, name)
-        _weights.load(module, state, Path(weights), name, optional="backbone.trunk.")
+    path = locate(weights, packaged)
+    if path is None:
+        return module.eval(), _weights.UNTRAINED
+    state, status = _read(path, name, module)
+    _weights.load(module, state, path, name, optional="backbone.trunk.")
     return module.eval(), status
+
+
+_OF_OTHER_DECODERS = ("backbone.levels.", "edge_detector.")
+
+
+def locate(weights: str | None, packaged: str) -> Path | None:
+    """Return the path of the setting `weights`: "default" is the package's file of that name, if it has one."""
+    if weights == DEFAULT:
+        path = FOLDER / f"{packaged}.safetensors"
+        return path if path.is_file() else None
+    return None if weights is None else Path(weights)
+
+
+def _read(path: Path, name: str, module: nn.Module) -> tuple[dict[str, Tensor], str]:
+    if path.suffix != ".safetensors" or not path.is_file():
+        return _weights.read(path, name)
+    try:
+        state, metadata = checkpoints.read_safetensors(path)
+    except checkpoints.CheckpointError as error:
+        raise _weights.WeightsError(f"weights of {name}: {error}") from error
+    if BASE in metadata:
+        # The encoder that several decoders share has maps and parts that this one has no use for.
+        own = module.state_dict()
+        state = {key: value for key, value in state.items() if key in own or not key.startswith(_OF_OTHER_DECODERS)}
+    return state, metadata.get("weights_status", _weights.RELEASED)
 
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -105,7 +134,8 @@ class LiteSegmenter(Generic[Net]):
     """What the lite segmenters do alike.
 
     Args:
-        weights: a .safetensors or .pth file; None for a pretrained trunk and seeded random values.
+        weights: a .safetensors or .pth file; "default" for the package's, if it has them; None for a pretrained trunk
+            and seeded random values.
         target_size: side of the square that the image is resized to (a multiple of 32); None keeps its size.
         precision: of the encoder, "fp32" or "bf16".
         seed: of random weights.
@@ -115,6 +145,8 @@ class LiteSegmenter(Generic[Net]):
     network: ClassVar[Callable[[str], nn.Module]]
     """Makes the network for a precision."""
     title: ClassVar[str]
+    packaged: ClassVar[str]
+    """Name of the weights in `inter2former/weights`."""
     initial: ClassVar[Mapping[str, _weights.Initial]] = {}
 
     def __init__(
@@ -128,7 +160,9 @@ class LiteSegmenter(Generic[Net]):
         kind = type(self)
         # Any: which network it is, only the subclass knows.
         module: Any
-        module, self.weights_status = build(lambda: kind.network(precision), weights, seed, kind.title, kind.initial)
+        module, self.weights_status = build(
+            lambda: kind.network(precision), weights, seed, kind.title, kind.initial, kind.packaged
+        )
         self.module: Net = module
         self.parameters = _weights.count(module)
         self.weights_digest = _weights.digest(module)

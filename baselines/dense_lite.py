@@ -112,6 +112,7 @@ class DenseLite(LiteSegmenter[DenseLiteNet]):
 
     network = DenseLiteNet
     title = "the dense lite baseline"
+    packaged = "dense_lite"
 
     @property
     def parts(self) -> dict[str, nn.Module]:

@@ -106,6 +106,7 @@ class SamLite(LiteSegmenter[SamLiteNet]):
 
     network = SamLiteNet
     title = "the SAM-style lite baseline"
+    packaged = "sam_lite"
     initial = _INITIAL
 
     @property

@@ -20,6 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from inter2former.weights import BASE
+
 RELEASED, TRAINED_HERE = "released", "trained here"
 WRAPPERS = ("state_dict", "model")
 FIXED_FILTERS = "edge_detector.canny."
@@ -69,6 +71,22 @@ def read(path: str | Path) -> Checkpoint:
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
+    state, metadata = read_safetensors(path)
+    try:
+        config = json.loads(metadata.pop("config")) if "config" in metadata else None
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"weights {path}: its configuration is not JSON ({error}); {EXPECTED}") from error
+    for known in ("format", BASE):
+        metadata.pop(known, None)
+    return Checkpoint(path, state, metadata.pop("weights_status", RELEASED), config, metadata)
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return entries and metadata of a `.safetensors`, with the entries of its base (see `inter2former.weights`).
+
+    Raises:
+        CheckpointError: it, or its base, is not there or damaged.
+    """
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = dict(file.metadata() or {})
@@ -77,12 +95,12 @@ def _read_safetensors(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"weights {path}: damaged or no safetensors file ({_first_line(error)}); {EXPECTED}"
         ) from error
-    try:
-        config = json.loads(metadata.pop("config")) if "config" in metadata else None
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"weights {path}: its configuration is not JSON ({error}); {EXPECTED}") from error
-    metadata.pop("format", None)
-    return Checkpoint(path, state, metadata.pop("weights_status", RELEASED), config, metadata)
+    if BASE not in metadata:
+        return state, metadata
+    base = path.with_name(f"{metadata[BASE]}.safetensors")
+    if not base.is_file():
+        raise CheckpointError(f"weights {path} leave out what {base.name} has: put that file beside it")
+    return {**read_safetensors(base)[0], **state}, metadata
 
 
 def _read_pickle(path: Path) -> Any:

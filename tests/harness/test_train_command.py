@@ -13,11 +13,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 from safetensors.torch import load_file
 
 from harness import cli, train
 from harness.config import Config
 from harness.errors import UserError
+from harness.training import command
 from inter2former.segmenter import Inter2FormerSegmenter
 from tests.harness.shapes import Shapes
 
@@ -78,6 +80,17 @@ def test_a_run_leaves_weights_that_the_segmenter_takes(photographs: Path, tmp_pa
     curve = sorted((m.step, m.value) for m in client.get_metric_history(run.info.run_id, "loss"))
     assert curve == [(entry["step"], entry["loss"]) for entry in history]
     assert run.data.params["settings.steps"] == "4"
+
+
+def test_training_does_not_begin_with_the_packaged_weights_unless_asked() -> None:
+    assert command.untrained({"weights": "default", "dha": "on"}) == {"weights": None, "dha": "on"}
+    assert command.untrained({"weights": "a.safetensors"}) == {"weights": "a.safetensors"}
+    fresh = Inter2FormerSegmenter(weights=None)
+    packaged = Inter2FormerSegmenter(weights="lite")
+    command.load_init(fresh.module, Path("lite"), Console(stderr=True))
+    assert fresh.weights_digest == packaged.weights_digest
+    with pytest.raises(UserError, match=r"init=nothing: no such file.*lite"):
+        command.load_init(fresh.module, Path("nothing"), Console(stderr=True))
 
 
 def test_a_run_killed_at_any_moment_ends_with_the_same_weights(photographs: Path, tmp_path: Path) -> None:

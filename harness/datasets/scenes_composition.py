@@ -14,6 +14,9 @@ VERSION = 1  # part of every seed and digest: raised whenever a scene would come
 SHORTEST, LONGEST = 640, 1536
 _ASPECTS = ((4, 3), (3, 2), (1, 1), (16, 9), (3, 4), (2, 3))
 _SMALL, _LARGE = 0.005, 0.6
+_PLAIN_KINDS = ("blob", "creature", "leaf")
+_PLAIN_SMALL, _PLAIN_LARGE = 0.04, 0.4
+_CAMOUFLAGE, _PLAIN_CAMOUFLAGE = 0.75, 0.15
 _GOLDEN = 0.6180339887498949  # its multiples cover 0..1 evenly, however many scenes there are
 _SPLITS = {"test": 0, "train": 1}
 
@@ -28,6 +31,7 @@ class Recipe:
         index: of the scene.
         longest: side in pixels, or None for one drawn between 640 and 1536.
         root: a folder of the user's photographs, or None for the ones of scikit-image and scikit-learn.
+        plain: compact silhouettes without holes, 4 to 40 % of the image, that keep their own colour.
     """
 
     split: str
@@ -35,16 +39,20 @@ class Recipe:
     index: int
     longest: int | None = None
     root: str | None = None
+    plain: bool = False
 
     @property
     def kind(self) -> str:
         """The silhouette of the object."""
-        return list(KINDS)[self.index % len(KINDS)]
+        kinds = _PLAIN_KINDS if self.plain else tuple(KINDS)
+        return kinds[self.index % len(kinds)]
 
     @property
     def share(self) -> float:
-        """The wanted object share of the image: log-uniform between 0.5 and 60 %, less for thin kinds."""
+        """The wanted object share of the image: log-uniform from 0.5 to 60 % (plain: 4 to 40), less for thin kinds."""
         turn = (0.9 + self.index * _GOLDEN + self.seed * 0.7548776662466927) % 1
+        if self.plain:
+            return float(_PLAIN_SMALL * (_PLAIN_LARGE / _PLAIN_SMALL) ** turn)
         largest = THIN.get(self.kind, _LARGE)
         return float(_SMALL * (largest / _SMALL) ** turn)
 
@@ -64,7 +72,8 @@ def compose(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
         canvas = _place(canvas, _fill(material, recipe.root, canvas, alpha, rng), alpha, rng)
 
     alpha = coverage(recipe.kind, height, width, recipe.share, rng)
-    canvas = _place(canvas, _fill(filling, recipe.root, canvas, alpha, rng), alpha, rng)
+    camouflage = _PLAIN_CAMOUFLAGE if recipe.plain else _CAMOUFLAGE
+    canvas = _place(canvas, _fill(filling, recipe.root, canvas, alpha, rng, camouflage), alpha, rng)
 
     if rng.uniform() < 0.4:  # something in front of the object, where enough of it stays visible
         kind = ("wires", "blob", "letters")[int(rng.integers(3))]
@@ -92,14 +101,21 @@ def _three(names: tuple[str, ...] | None, rng: np.random.Generator) -> tuple[str
     return background, rest[int(rng.integers(len(rest)))], rest[int(rng.integers(len(rest)))]
 
 
-def _fill(name: str, root: str | None, canvas: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _fill(
+    name: str,
+    root: str | None,
+    canvas: np.ndarray,
+    alpha: np.ndarray,
+    rng: np.random.Generator,
+    camouflage: float = _CAMOUFLAGE,
+) -> np.ndarray:
     """Return the material of a thing, (H, W, 3): a photograph, nearer in colour to what it covers, with light on it."""
     height, width = alpha.shape
     piece = photos.crop(photos.photograph(name, root), height, width, float(rng.uniform(0.8, 2.2)), rng)
     inside = alpha > 0.5
     if inside.any():
         covered, own = canvas[inside].mean(axis=0), piece[inside].mean(axis=0)
-        piece += (covered - own) * np.float32(rng.uniform(0, 0.75))
+        piece += (covered - own) * np.float32(rng.uniform(0, camouflage))
     return np.clip(piece * _light(alpha, rng)[..., None], 0, 255)
 
 

@@ -46,6 +46,15 @@ def test_splits_and_seeds_differ():
         assert a.image.shape != b.image.shape or np.abs(a.image.astype(int) - b.image).mean() > 5
 
 
+def test_plain_scenes_hold_objects_that_can_be_clicked():
+    """4 to 40 % of the image, less what is covered; other names than hard ones."""
+    plain = _small(count=12, level="plain")
+    shares = [plain.load(name).object_share for name in plain.names]
+    assert min(shares) > 0.02 and max(shares) < 0.42
+    assert {n.rsplit("-", 1)[1] for n in plain.names} == {"blob", "creature", "leaf"}
+    assert plain.digest() != _small(count=12).digest() and plain.note != _small(count=12).note
+
+
 def test_objects_span_the_scales_and_every_kind():
     scenes = _small(count=2 * len(KINDS))
     shares = []
@@ -95,6 +104,7 @@ def test_camera_keeps_the_picture_where_it_is():
         ({"split": "tset"}, "Did you mean 'test'"),
         ({"count": 0}, "dataset.count=0"),
         ({"longest": 10}, "dataset.longest=10"),
+        ({"level": "plian"}, "Did you mean 'plain'"),
         ({"root": "/does/not/exist"}, "0 photographs"),
         ({"limit": 0}, "dataset.limit=0"),
         ({"shard": "3/2"}, "dataset.shard=3/2"),

@@ -132,12 +132,23 @@ def test_a_plan_gives_every_run_the_same_budget(tmp_path: Path) -> None:
     plan = train.load_plan(Config(), "lite_ablation")
     kept = []
     for name in plan["runs"]:
-        given = train.plan_overrides(plan, name, tmp_path / name)
+        given = train.plan_overrides(plan, name, tmp_path)
         config = train.compose(Config(), [*given, "training.seed=5"])
         kept.append(config.training)
         assert config.out == str(tmp_path / name)
     assert all(budget == kept[0] for budget in kept)
     assert kept[0].steps == plan["training"]["steps"] and kept[0].seed == 5
+
+
+def test_decoders_of_a_plan_start_from_its_encoder(tmp_path: Path) -> None:
+    plan = train.load_plan(Config(), "lite_decoders")
+    for name in plan["runs"]:
+        config = train.compose(Config(), train.plan_overrides(plan, name, tmp_path))
+        if name == "encoder":
+            assert config.init is None and config.training.freeze == [] and config.training.trunk > 0
+        else:
+            assert config.init == str(tmp_path / "encoder" / "weights.safetensors")
+            assert config.training.freeze == ["backbone.", "edge_detector."] and config.training.trunk == 0
 
 
 def test_a_plan_trains_its_runs_and_resumes(photographs: Path, tmp_path: Path) -> None:

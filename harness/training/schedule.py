@@ -23,14 +23,17 @@ def learning_rate(step: int, steps: int, warmup: int, final: float) -> float:
 def parameter_groups(
     module: nn.Module, decay: float, trunk: float, freeze: Sequence[str] = ()
 ) -> list[dict[str, object]]:
-    """AdamW's groups with a `factor` of the rate; freezes the trunk if its factor is 0, and names that begin so.
+    """AdamW's groups with a `factor` of the rate; trains the trunk if its factor is above 0, freezes names in `freeze`.
 
     Matrices and kernels decay; vectors (norms, biases) and embedding tables do not.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         pretrained = _PRETRAINED in name
-        if (pretrained and trunk == 0) or name.startswith(tuple(freeze)):
+        if pretrained:
+            # Encoders come with a frozen trunk: whether it is trained is decided here, and only here.
+            parameter.requires_grad_(trunk > 0)
+        if name.startswith(tuple(freeze)):
             parameter.requires_grad_(False)
         if parameter.requires_grad:
             decays = parameter.dim() > 1 and not name.endswith(("embeds.weight", "codebook"))

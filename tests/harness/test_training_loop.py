@@ -302,6 +302,21 @@ def test_fifty_images_are_learned_by_heart(tmp_path: Path, kind: Any, variant: d
     assert found["val_miou3"] > 0.95
 
 
+def test_a_trunk_with_a_rate_is_trained_and_kept(tmp_path: Path) -> None:
+    """A factor above 0 trains what came frozen; blocks named in `freeze` stay as they came, and out of the file."""
+    frozen = ("backbone.trunk.stem.", "backbone.trunk.blocks.0.")
+    run = trainer(tmp_path / "run", dataclasses.replace(TINY, steps=2, trunk=0.1, freeze=frozen))
+    trunk = run.trainee.module.backbone.trunk
+    factors = {id(p): group["factor"] for group in run.optimizer.param_groups for p in group["params"]}
+    trained = {name for name, p in trunk.named_parameters() if factors.get(id(p)) == 0.1}
+    assert trained == {name for name, _ in trunk.named_parameters() if not name.startswith(("stem.", "blocks.0."))}
+    before = {name: value.clone() for name, value in trunk.state_dict().items()}
+    run.run(lambda _: None)
+    assert {name for name, value in before.items() if not value.equal(trunk.state_dict()[name])} == trained
+    kept = checkpoints.weights_to_keep(run.trainee.module)
+    assert {name.removeprefix("backbone.trunk.") for name in kept if "trunk." in name} == trained
+
+
 def test_frozen_parts_keep_their_values(tmp_path: Path) -> None:
     frozen = ("backbone.", "edge_detector.", "decode_head.")
     run = trainer(tmp_path / "run", dataclasses.replace(TINY, steps=2, freeze=frozen))

@@ -145,10 +145,10 @@ def test_decoders_of_a_plan_start_from_its_encoder(tmp_path: Path) -> None:
     for name in plan["runs"]:
         config = train.compose(Config(), train.plan_overrides(plan, name, tmp_path))
         if name == "encoder":
-            assert config.init is None and config.training.freeze == [] and config.training.trunk > 0
+            assert config.init is None and config.training.freeze == []
         else:
             assert config.init == str(tmp_path / "encoder" / "weights.safetensors")
-            assert config.training.freeze == ["backbone.", "edge_detector."] and config.training.trunk == 0
+            assert config.training.freeze == ["backbone.", "edge_detector."]
 
 
 def test_a_plan_trains_its_runs_and_resumes(photographs: Path, tmp_path: Path) -> None:

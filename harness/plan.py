@@ -163,15 +163,19 @@ def _datasets(root: Config, config: DictConfig) -> list[DatasetPlan]:
 def _weights_stamp(config: dict[str, Any]) -> str:
     """Digest of the weights that a variant names, so that new weights make a new cell.
 
-    A name that is no path ("default") means weights packaged beside the class: its package's `weights/` folder counts.
+    A name that is no path ("default") means packaged weights: the `weights/` folder beside the class counts, or, for
+    classes that have none, that of `inter2former`, which holds the decoders on its encoder.
     """
     weights = config.get("weights")
     if not isinstance(weights, str):
         return ""
     path = Path(weights).expanduser()
     if not path.exists():
-        package = importlib.util.find_spec(str(config.get("_target_", "")).partition(".")[0])
-        path = Path((package.submodule_search_locations or [""])[0]) / "weights" if package else path
+        for name in (str(config.get("_target_", "")).partition(".")[0], "inter2former"):
+            package = importlib.util.find_spec(name) if name else None
+            folder = Path((package.submodule_search_locations or [""])[0]) / "weights" if package else path
+            if folder.is_dir():
+                return _content(folder)
     return _content(path)
 
 

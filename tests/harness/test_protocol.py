@@ -12,6 +12,7 @@ import sweeps
 from harness.annotators import Inter2Former, Jitter, Ritm
 from harness.config import build
 from harness.errors import UserError
+from harness.plan import _weights_stamp
 from harness.protocol import Protocol
 
 PRESETS = sorted(p.stem for p in (Path(sweeps.__file__).parent / "protocol").glob("*.yaml"))
@@ -81,8 +82,15 @@ def test_ritms_early_stop_with_fitting_targets():
     assert preset("ritm", stop_iou=0.9, targets=[0.8, 0.85, 0.9]).stop_iou == 0.9
 
 
+def test_packaged_weights_of_the_lite_baselines_are_part_of_a_cell():
+    """Their files lie in inter2former/weights: without the stamp, retrained weights would meet the old episodes."""
+    baseline = _weights_stamp({"_target_": "baselines.sam_lite.SamLite", "weights": "default"})
+    own = _weights_stamp({"_target_": "inter2former.segmenter.Inter2FormerSegmenter", "weights": "default"})
+    assert baseline == own != _weights_stamp({"_target_": "baselines.sam_lite.SamLite", "weights": None})
+
+
 def test_deviations_name_the_switches_that_differ():
     sam = preset("sam")
-    assert sam.deviations({"feedback": True, "multimask": True, "weights": None}) == []
+    assert sam.deviations({"feedback": True, "multimask": "every", "weights": None}) == []
     assert sam.deviations({"feedback": False}) == ["feedback=False, protocol sam asks for True"]
     assert preset("ritm").deviations({"feedback": False}) == []

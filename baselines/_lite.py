@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from baselines import _weights
 from baselines._images import MEAN, STD, bilinear, normalised, pad_to, up_to_multiple
 from inter2former import checkpoints
-from inter2former.weights import BASE, DEFAULT, FOLDER
+from inter2former.weights import BASE, find
 
 DIM = 96
 """Width of the tokens, as in Inter2Former-lite."""
@@ -94,23 +94,16 @@ def build(
     for part, child in module.named_children():
         if part != "backbone":
             _weights.initialise(child, seed, initial)
-    path = locate(weights, packaged)
-    if path is None:
+    found = find(weights, [packaged])
+    if found is None:
         return module.eval(), _weights.UNTRAINED
+    path = Path(found)
     state, status = _read(path, name, module)
     _weights.load(module, state, path, name, optional="backbone.trunk.")
     return module.eval(), status
 
 
 _OF_OTHER_DECODERS = ("backbone.levels.", "edge_detector.")
-
-
-def locate(weights: str | None, packaged: str) -> Path | None:
-    """Return the path of the setting `weights`: "default" is the package's file of that name, if it has one."""
-    if weights == DEFAULT:
-        path = FOLDER / f"{packaged}.safetensors"
-        return path if path.is_file() else None
-    return None if weights is None else Path(weights)
 
 
 def _read(path: Path, name: str, module: nn.Module) -> tuple[dict[str, Tensor], str]:

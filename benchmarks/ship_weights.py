@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from harness.training.checkpoints import halved
 from inter2former.checkpoints import read_safetensors
+from inter2former.segmenter import SHARED
 from inter2former.weights import BASE, FOLDER
 
-ENCODER = ("backbone.", "edge_detector.")
 BASE_NAME = "lite-encoder"
 
 
@@ -28,14 +29,6 @@ def weights_of(run: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Return entries and metadata of a run's weights."""
     path = Path(run)
     return read_safetensors(path / "weights.safetensors" if path.is_dir() else path)
-
-
-def halved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the entries as they are stored."""
-    return {
-        name: value.half() if value.dtype == torch.float32 and value.dim() > 1 and "canny." not in name else value
-        for name, value in state.items()
-    }
 
 
 def main() -> None:
@@ -46,18 +39,18 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=FOLDER)
     given = parser.parse_args()
     state, _ = weights_of(given.encoder)
-    encoder = {name: value for name, value in state.items() if name.startswith(ENCODER)}
+    encoder = {name: value for name, value in state.items() if name.startswith(SHARED)}
     written = [(given.to / f"{BASE_NAME}.safetensors", encoder, {"weights_status": "trained here"})]
     for item in given.runs:
         name, run = item.split("=", 1)
         state, metadata = weights_of(run)
         for entry, value in state.items():
-            if entry.startswith(ENCODER) and not torch.equal(value, encoder.get(entry, value.new_empty(0))):
+            if entry.startswith(SHARED) and not torch.equal(value, encoder.get(entry, value.new_empty(0))):
                 sys.exit(f"{run}: {entry} differs from {given.encoder}; train with the encoder frozen")
-        own = {entry: value for entry, value in state.items() if not entry.startswith(ENCODER)}
+        own = {entry: value for entry, value in state.items() if not entry.startswith(SHARED)}
         written.append((given.to / f"{name}.safetensors", own, {**metadata, BASE: BASE_NAME}))
     for path, entries, metadata in written:
-        save_file(halved(entries), str(path), metadata)
+        save_file({entry: halved(entry, value) for entry, value in entries.items()}, str(path), metadata)
         print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB, {len(entries)} entries")
 
 

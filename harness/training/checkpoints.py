@@ -104,9 +104,13 @@ def weights_to_keep(module: torch.nn.Module, half: bool = False) -> dict[str, to
         original = packaged.get(name.rpartition("trunk.")[2]) if "trunk." in name else None
         if original is not None and torch.equal(original, value):
             continue
-        shrink = half and value.dtype == torch.float32 and value.dim() > 1 and "canny." not in name
-        kept[name] = value.half() if shrink else value
+        kept[name] = halved(name, value) if half else value
     return kept
+
+
+def halved(name: str, value: torch.Tensor) -> torch.Tensor:
+    """An entry in float16, if it is a matrix, kernel or table and not a fixed filter; any other as it is."""
+    return value.half() if value.dtype == torch.float32 and value.dim() > 1 and "canny." not in name else value
 
 
 def _packaged_trunk() -> dict[str, torch.Tensor]:

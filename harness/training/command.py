@@ -97,8 +97,9 @@ def train(run: Run, data: Data, root: Config, config: DictConfig, world: World, 
         UserError: not trainable, the folder holds another run, no space, or the loss stays NaN.
     """
     settings = run.settings
+    run = dataclasses.replace(run, variant=untrained(run.variant))
     torch.manual_seed(settings.seed)
-    segmenter = build(untrained(run.variant), f"variant {run.name!r}")
+    segmenter = build(run.variant, f"variant {run.name!r}")
     trainee = trainee_of(segmenter, settings.precision, run.name)
     if run.init:
         load_init(trainee.module, Path(run.init).expanduser(), console)

@@ -6,7 +6,7 @@ one encoder share it so. It may also leave out the encoder's pretrained trunk, w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from inter2former.config import Config
@@ -43,11 +43,15 @@ def locate(weights: str | None, config: Config) -> str | None:
     Returns:
         A path; None for random weights, also where the package has none for this configuration.
     """
+    return find(weights, names_for(config))
+
+
+def find(weights: str | None, defaults: Iterable[str]) -> str | None:
+    """Do the same where "default" is the first of `defaults` that the package has."""
     if weights is None:
         return None
     known = names()
-    wanted = names_for(config) if weights == DEFAULT else (weights,)
-    name = next((name for name in wanted if name in known), None)
+    name = next((name for name in (defaults if weights == DEFAULT else (weights,)) if name in known), None)
     if name is not None:
         return str(FOLDER / f"{name}.safetensors")
     return None if weights == DEFAULT else weights

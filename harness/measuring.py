@@ -15,7 +15,7 @@ from rich.console import Console
 from harness import flops, latency, machine
 from harness.errors import SampleError, UserError
 from harness.outcome import Tables
-from harness.plan import Plan
+from harness.plan import Plan, weights_stamp
 from harness.sample import Sample
 from harness.store import Store
 
@@ -105,7 +105,7 @@ def _machine(path: Path, quick: bool, console: Console) -> dict[str, Any]:
 def _stamp(name: str, plan: Plan, settings: Mapping[str, Any], samples: list[Sample]) -> str:
     identity = {
         "what": name,
-        "variants": {v.name: v.config for v in plan.variants},
+        "variants": {v.name: [v.config, weights_stamp(v.config)] for v in plan.variants},
         "base": plan.base,
         "measure": dict(settings),
         "samples": [s.name for s in samples],

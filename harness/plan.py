@@ -58,7 +58,7 @@ class Cell:
         """Content hash: equal exactly when variant, samples and protocol are the same."""
         identity = {
             "schema": SCHEMA,
-            "variant": [self.variant.name, self.variant.config, _weights_stamp(self.variant.config)],
+            "variant": [self.variant.name, self.variant.config, weights_stamp(self.variant.config)],
             "dataset": [self.data.name, self.data.digest],
             "protocol": self.protocol.record(),
         }
@@ -160,7 +160,7 @@ def _datasets(root: Config, config: DictConfig) -> list[DatasetPlan]:
     return plans
 
 
-def _weights_stamp(config: dict[str, Any]) -> str:
+def weights_stamp(config: dict[str, Any]) -> str:
     """Digest of the weights that a variant names, so that new weights make a new cell.
 
     A name that is no path ("default") means packaged weights: the `weights/` folder beside the class counts, or, for

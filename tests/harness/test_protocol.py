@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
@@ -12,7 +13,8 @@ import sweeps
 from harness.annotators import Inter2Former, Jitter, Ritm
 from harness.config import build
 from harness.errors import UserError
-from harness.plan import _weights_stamp
+from harness.measuring import _stamp
+from harness.plan import _content, weights_stamp
 from harness.protocol import Protocol
 
 PRESETS = sorted(p.stem for p in (Path(sweeps.__file__).parent / "protocol").glob("*.yaml"))
@@ -84,9 +86,9 @@ def test_ritms_early_stop_with_fitting_targets():
 
 def test_packaged_weights_of_the_lite_baselines_are_part_of_a_cell():
     """Their files lie in inter2former/weights: without the stamp, retrained weights would meet the old episodes."""
-    baseline = _weights_stamp({"_target_": "baselines.sam_lite.SamLite", "weights": "default"})
-    own = _weights_stamp({"_target_": "inter2former.segmenter.Inter2FormerSegmenter", "weights": "default"})
-    assert baseline == own != _weights_stamp({"_target_": "baselines.sam_lite.SamLite", "weights": None})
+    baseline = weights_stamp({"_target_": "baselines.sam_lite.SamLite", "weights": "default"})
+    own = weights_stamp({"_target_": "inter2former.segmenter.Inter2FormerSegmenter", "weights": "default"})
+    assert baseline == own != weights_stamp({"_target_": "baselines.sam_lite.SamLite", "weights": None})
 
 
 def test_deviations_name_the_switches_that_differ():
@@ -94,3 +96,16 @@ def test_deviations_name_the_switches_that_differ():
     assert sam.deviations({"feedback": True, "multimask": "every", "weights": None}) == []
     assert sam.deviations({"feedback": False}) == ["feedback=False, protocol sam asks for True"]
     assert preset("ritm").deviations({"feedback": False}) == []
+
+
+def test_new_weights_under_the_same_name_are_measured_again(tmp_path):
+    """FLOPs and latency replay a model's own episodes: other weights, other work."""
+    file = tmp_path / "weights.safetensors"
+    variant = SimpleNamespace(name="mine", config={"_target_": "a.B", "weights": str(file)})
+    plan = SimpleNamespace(variants=(variant,), base="mine", datasets=(SimpleNamespace(digest="d"),))
+    stamps = []
+    for content in (b"one", b"two", b"one"):
+        file.write_bytes(content)
+        _content.cache_clear()  # read once per process: a sweep's weights do not change while it runs
+        stamps.append(_stamp("flops", plan, {}, []))
+    assert stamps[0] == stamps[2] != stamps[1]

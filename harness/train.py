@@ -24,6 +24,7 @@ Trains a variant under simulated clicks. The same command again goes on from the
   python -m harness.train dataset.root=DIR variant.dha=vq out=DIR   another state of a switch
   python -m harness.train dataset.root=DIR validation.root=DIR      with NoC on held-out images as it goes
   python -m harness.train plan=lite_ablation dataset.root=DIR       all variants of a plan, the same budget each
+  python -m harness.train plan=lite_ablation seeds=[0,1,2] only=[lite] dataset.root=DIR   three seeds of one of them
   python -m harness.train dataset=folder dataset.root=DIR           images and masks of your own
   torchrun --nproc-per-node 4 -m harness.train dataset.root=DIR     several processes or GPUs
 """
@@ -128,28 +129,43 @@ def run_plan(config: DictConfig, arguments: list[str]) -> int:
         if name not in plan["runs"]:
             raise UserError(f"only={wanted}: plan {config.plan!r} has no run {name!r}. {near_miss(name, plan['runs'])}")
     base = Path(config.out or f"runs/train/{config.plan}").expanduser().absolute()
-    kept = [o for o in given.overrides if o.split("=", 1)[0] not in ("plan", "only", "out", "variant")]
+    own = {"plan", "only", "seeds", "out", "variant"} | ({"training.seed"} if config.seeds else set())
+    kept = [o for o in given.overrides if o.split("=", 1)[0].lstrip("+") not in own]
     failed = []
-    for name in wanted:
-        command = [sys.executable, "-m", "harness.train", *plan_overrides(plan, name, base), *kept]
+    for name, seed in _repeats(plan, wanted, config.seeds):
+        command = [sys.executable, "-m", "harness.train", *plan_overrides(plan, name, base, seed), *kept]
         command += ["--config-dir", str(given.config_dir)] if given.config_dir else []
         code = subprocess.run(command, check=False).returncode
         if code == cli.EXIT_INTERRUPTED or code < 0:
             raise KeyboardInterrupt
         if code:
-            failed.append(name)
+            failed.append(_folder(name, seed))
     if failed:
         cli.errors.print(f"[bold red]failed:[/] {', '.join(failed)}; repeat the command to go on", highlight=False)
     return cli.EXIT_FAILURES if failed else 0
 
 
-def plan_overrides(plan: dict[str, Any], name: str, base: Path) -> list[str]:
+def _repeats(plan: dict[str, Any], wanted: Sequence[str], seeds: Sequence[int] | None) -> list[tuple[str, int | None]]:
+    """(run, seed) in order, seed by seed; a run that others start from is trained with the first seed only."""
+    if not seeds:
+        return [(name, None) for name in wanted]
+    started_from = {plan.get("init"), *((values or {}).get("init") for values in plan["runs"].values())}
+    return [(name, int(s)) for s in seeds for name in wanted if s == seeds[0] or name not in started_from]
+
+
+def _folder(name: str, seed: int | None) -> str:
+    """Seed 0 has the plain name, so that adding seeds later keeps what is there."""
+    return f"{name}-seed{seed}" if seed else name
+
+
+def plan_overrides(plan: dict[str, Any], name: str, base: Path, seed: int | None = None) -> list[str]:
     """Arguments that train one run of a plan: its variant, its switches, the plan's budget, what it starts from.
 
     Args:
         plan: of `load_plan`. `init`, of the plan or of a run, is another run of the plan, or a file, or null.
         name: of the run.
         base: folder of the plan's runs.
+        seed: in place of the configured one; has a folder of its own.
     """
     values = dict(plan["runs"][name] or {})
     training = {**plan.get("training", {}), **values.pop("training", {})}
@@ -161,7 +177,9 @@ def plan_overrides(plan: dict[str, Any], name: str, base: Path) -> list[str]:
         init = base / init / "weights.safetensors"
     if init is not None:
         arguments.append(f"init={init}")
-    return [*arguments, f"out={base / name}"]
+    if seed is not None:
+        arguments.append(f"training.seed={seed}")
+    return [*arguments, f"out={base / _folder(name, seed)}"]
 
 
 def _dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

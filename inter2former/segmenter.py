@@ -69,8 +69,8 @@ class Inter2FormerSegmenter:
             "default" for those that fit preset and switches, if the package has them; None for seeded random weights.
         channels: order in which the network gets the planes of the RGB image, "rgb" or "bgr" (how the
             released model was evaluated; specification, section 1).
-        target_size: side of the square that the image is resized to (a multiple of 256); None keeps the
-            image's size.
+        target_size: side of the square that the image is resized to (a multiple of 16, better of
+            the encoder's 32 or 256, to which it is padded); None keeps the image's size.
         precision: of the encoder, "fp32" or "bf16".
         seed: of random weights.
 

@@ -91,14 +91,17 @@ class FileDataset:
             SampleError: a file is missing, damaged, of another size, or its values mean nothing in this
                 layout.
         """
-        entry = self.entries[name]
+        return self.pair(self.entries[name])
+
+    def pair(self, entry: Entry) -> Sample:
+        """Read the sample of an entry; raises as `load`."""
         if entry.problem is not None:
             raise type(entry.problem)(*entry.problem.args)
         assert entry.image is not None and entry.mask is not None
         image = read_image(entry.image)
         values = self.read_values(entry)
         check_size(image, values, entry.image, entry.mask)
-        return Sample(name, image, self.mask_of(entry, values))
+        return Sample(entry.name, image, self.mask_of(entry, values))
 
     def read_values(self, entry: Entry) -> np.ndarray:
         """(H, W) or (H, W, 3) values of an entry's mask file, as stored."""

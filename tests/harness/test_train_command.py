@@ -17,9 +17,10 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from harness import cli, train
-from harness.config import Config
+from harness.config import Config, plain
 from harness.errors import UserError
 from harness.training import command
+from inter2former import weights
 from inter2former.segmenter import Inter2FormerSegmenter
 from tests.harness.shapes import Shapes
 
@@ -149,6 +150,48 @@ def test_decoders_of_a_plan_start_from_its_encoder(tmp_path: Path) -> None:
         else:
             assert config.init == str(tmp_path / "encoder" / "weights.safetensors")
             assert config.training.freeze == ["backbone.", "edge_detector."]
+
+
+def test_additions_add_one_kind_of_task_at_a_time(tmp_path: Path) -> None:
+    """Each run draws one kind more than the run before; everything else is equal."""
+    plan = train.load_plan(Config(), "additions")
+    before: set[str] = set()
+    others = []
+    for name in plan["runs"]:
+        config = train.compose(Config(), train.plan_overrides(plan, name, tmp_path))
+        training = plain(config.training)
+        mixture = training.pop("mixture")
+        drawn = {kind for kind, share in mixture.items() if share}
+        assert before < drawn and len(drawn - before) == 1
+        assert name in ("object", f"plus_{min(drawn - before)}")
+        last = plan["runs"]["plus_scene"]["training"]["mixture"]
+        assert all(mixture[kind] == last[kind] for kind in drawn)
+        before = drawn
+        others.append((training, config.init))
+    assert before == {"object", "background", "pasted", "region", "scene"}
+    assert all(other == others[0] for other in others)
+    assert weights.FOLDER.joinpath(f"{others[0][1]}.safetensors").is_file()
+
+
+@pytest.mark.parametrize("plus", ["", "+"])
+def test_seeds_of_a_plan_are_runs_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, plus: str) -> None:
+    """The encoder, from which others start, is trained once; `+plan=` must not reach the runs (it called itself)."""
+    called: list[list[str]] = []
+
+    def note(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        called.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(train.subprocess, "run", note)
+    given = [f"{plus}plan=lite_decoders", "only=[encoder,lite]", "seeds=[0,2]", "training.seed=9", "training.steps=7"]
+    assert train.run([*given, f"out={tmp_path}"]) == 0
+    kept = [{o.split("=", 1)[0]: o.split("=", 1)[1] for o in command if "=" in o} for command in called]
+    assert [Path(o["out"]).name for o in kept] == ["encoder", "lite", "lite-seed2"]
+    assert [o["training.seed"] for o in kept] == ["0", "0", "2"]
+    assert not any("plan" in name for o in kept for name in o)
+    for options in kept[1:]:
+        assert options["init"] == str(tmp_path / "encoder" / "weights.safetensors")
+        assert options["training.steps"] == "7"
 
 
 def test_a_plan_trains_its_runs_and_resumes(photographs: Path, tmp_path: Path) -> None:

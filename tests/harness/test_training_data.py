@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from harness.errors import UserError
 from harness.sample import Sample
 from harness.segmenter import Click
+from harness.tasks import complement, paste, region
 from harness.training import packed as packed_module
 from harness.training.augmentation import NONE, Augmentation, crop
 from harness.training.batches import Batches
 from harness.training.clicks import ClickSimulator, rounds
-from harness.training.material import Material, Mixture, complement, paste, region
+from harness.training.material import Material, Mixture
 from harness.training.packed import pack
 from tests.harness.shapes import Shapes
 

@@ -269,37 +269,42 @@ def test_settings_survive_their_record() -> None:
         (Inter2FormerSegmenter, {"dha": "vq"}),
         (Inter2FormerSegmenter, {"hmoe": "dense"}),
         (Inter2FormerSegmenter, {"hmoe": "shared"}),
+        (Inter2FormerSegmenter, {"dpe": "off"}),
+        (Inter2FormerSegmenter, {"dlu": "off"}),
         (DenseLite, {}),
         (SamLite, {}),
     ],
     ids=lambda v: v.__name__ if isinstance(v, type) else "-".join(v.values()) or "on",
 )
 @pytest.mark.slow
-def test_fifty_images_are_learned_by_heart(tmp_path: Path, kind: Any, variant: dict[str, str]) -> None:
+def test_one_epoch_of_fifty_images_is_learned_by_heart(tmp_path: Path, kind: Any, variant: dict[str, str]) -> None:
+    """From random weights, each image once, alone, with up to six clicks: IoU from about 0.1 to above 0.95."""
+    source = Shapes(50)
     settings = Settings(
-        steps=110,
-        batch=8,
+        steps=len(source),
+        batch=1,
         sizes=(96,),
-        rounds=2,
+        rounds=6,
+        more=0.9,
         learning_rate=3e-3,
-        warmup=10,
-        ema=0.9,
+        warmup=5,
+        ema=0.8,
         mixture=OBJECTS,
         augmentation=Augmentation(scale=(1.0, 1.0), rotation=0, flip=0.5, colour=0, grey=0, blur=0),
         validate_every=1000,
         save_every=1000,
     )
     torch.manual_seed(0)
-    source = Shapes(50)
-    segmenter = kind(**variant)
+    segmenter = kind(**{"weights": None, **variant})
     material = Material(pack(source, tmp_path / "cache"), None, OBJECTS)
     batches = Batches(material, settings.augmentation, 0, settings.batch, settings.sizes)
+    assert sorted(batches._index(step) for step in range(settings.steps)) == list(range(50))
+    assert Validation(segmenter, source, clicks=3)()["val_miou3"] < 0.5
     run = Trainer(trainee_of(segmenter, "fp32"), batches, settings, tmp_path / "run", ALONE)
     run.run(lambda _: None)
     run.average.swap(segmenter.module)
     segmenter.module.eval()
-    found = Validation(segmenter, source, clicks=3)()
-    assert found["val_miou3"] > 0.95
+    assert Validation(segmenter, source, clicks=3)()["val_miou3"] > 0.95
 
 
 def test_a_trunk_with_a_rate_is_trained_and_kept(tmp_path: Path) -> None:

@@ -175,18 +175,28 @@ class LiteTrainee(Generic[Net]):
 
     def __init__(self, module: Net, precision: str) -> None:
         self.module = module
+        self.keep: Any = None  # of the training loop: remembers what the frozen backbone made
         self._half = precision == "bf16"
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode (B, 3, H, W) RGB in 0..255."""
         module: Any = self.module
         with self.autocast(images.device):
-            encoded: tuple[Tensor, ...] = module.encode(training_images(images))
+            planes = training_images(images)
+            keep = self.keep or (lambda part, images, make: make())
+            tokens, *fine = keep(module.backbone, planes, lambda: backbone_maps(module.backbone, planes))
+            encoded: tuple[Tensor, ...] = module.finish(tokens, fine)
         return encoded
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """The context of the network's forward passes."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self._half)
+
+
+def backbone_maps(backbone: Any, planes: Tensor) -> tuple[Tensor, ...]:
+    """Return the tokens and the fine maps of a backbone as one tuple."""
+    tokens, fine = backbone(planes)
+    return (tokens, *fine)
 
 
 def training_images(images: Tensor) -> Tensor:

@@ -72,6 +72,10 @@ class DenseLiteNet(nn.Module):
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
         """Encode a normalised image (B, 3, H, W): tokens (B, 96, h, w) and fine maps at strides 8, 4, 2."""
         tokens, fine = self.backbone(image)
+        return self.finish(tokens, fine)
+
+    def finish(self, tokens: Tensor, fine: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the encoding from what the backbone gave."""
         return (tokens, *fine)
 
     def decode(self, encoded: Sequence[Tensor], discs: Tensor, previous: Tensor) -> Tensor:

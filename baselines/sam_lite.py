@@ -64,6 +64,10 @@ class SamLiteNet(nn.Module):
             Tokens (B, 96, h, w), and in nested order the fine maps (B, 4 h w, 24) and (B, 16 h w, 12).
         """
         tokens, fine = self.backbone(image)
+        return self.finish(tokens, fine)
+
+    def finish(self, tokens: Tensor, fine: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the encoding from what the backbone gave."""
         maps = [conv(side).permute(0, 2, 3, 1) for conv, side in zip(self.skips, fine, strict=True)]
         return tokens, nest(maps[0], 1), nest(maps[1], 2)
 

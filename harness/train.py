@@ -16,6 +16,7 @@ from harness import cli
 from harness.config import Config, overlay, plain
 from harness.errors import UserError, near_miss
 from harness.quality import set_threads
+from harness.training import features
 
 HELP = """\
 Trains a variant under simulated clicks. The same command again goes on from the last checkpoint, to the same numbers.
@@ -140,9 +141,18 @@ def run_plan(config: DictConfig, arguments: list[str]) -> int:
             raise KeyboardInterrupt
         if code:
             failed.append(_folder(name, seed))
+    _mention_features(Path(config.cache).expanduser().absolute())
     if failed:
         cli.errors.print(f"[bold red]failed:[/] {', '.join(failed)}; repeat the command to go on", highlight=False)
     return cli.EXIT_FAILURES if failed else 0
+
+
+def _mention_features(cache: Path) -> None:
+    """Kept features are of use to further runs of the plan, and to nobody else."""
+    kept = features.size(cache / features.FOLDER)
+    if kept:
+        where = cache / features.FOLDER
+        cli.errors.print(f"kept features: {kept / 1e9:.1f} GB in {where}; delete them when done", highlight=False)
 
 
 def _repeats(plan: dict[str, Any], wanted: Sequence[str], seeds: Sequence[int] | None) -> list[tuple[str, int | None]]:
@@ -162,7 +172,8 @@ def plan_overrides(plan: dict[str, Any], name: str, base: Path, seed: int | None
     """Arguments that train one run of a plan: its variant, its switches, the plan's budget, what it starts from.
 
     Args:
-        plan: of `load_plan`. `init`, of the plan or of a run, is another run of the plan, or a file, or null.
+        plan: of `load_plan`. `init`, of the plan or of a run, is another run of the plan, or a file, or null;
+            `keep_features` is for plans whose runs share a frozen encoder.
         name: of the run.
         base: folder of the plan's runs.
         seed: in place of the configured one; has a folder of its own.
@@ -177,6 +188,8 @@ def plan_overrides(plan: dict[str, Any], name: str, base: Path, seed: int | None
         init = base / init / "weights.safetensors"
     if init is not None:
         arguments.append(f"init={init}")
+    if plan.get("keep_features"):
+        arguments.append("keep_features=true")
     if seed is not None:
         arguments.append(f"training.seed={seed}")
     return [*arguments, f"out={base / _folder(name, seed)}"]

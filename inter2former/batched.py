@@ -14,7 +14,7 @@ Speed on two cores (EPYC, AVX512-BF16, batch of 12 at 320 px) is recorded in doc
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,15 +34,28 @@ Encoded = tuple[Tensor, ...]
 """Tokens (B, dim, h, w), then each stage's edge term (B, C', 2^(j+1) h, 2^(j+1) w)."""
 
 
-def encode(model: Inter2Former, image: Tensor) -> Encoded:
-    """Encode normalised images (B, 3, H, W), H and W multiples of 16, as leaves for `decode`."""
-    encoded = model.backbone(image)
-    embedding, fine = encoded if isinstance(encoded, tuple) else (encoded, ())
-    edges = edge_maps(model.edge_detector, image)
+Keep = Callable[[nn.Module, Tensor, Callable[[], tuple[Tensor, ...]]], tuple[Tensor, ...]]
+"""Returns what the function makes of the part and the images, or what it made of them before."""
+
+
+def encode(model: Inter2Former, image: Tensor, keep: Keep | None = None) -> Encoded:
+    """Encode normalised images (B, 3, H, W), H and W multiples of 16, as leaves for `decode`.
+
+    Args:
+        keep: remembers what frozen parts made; None: everything is computed.
+    """
+    keep = keep or (lambda part, images, make: make())
+    embedding, *fine = keep(model.backbone, image, lambda: _flat(model.backbone(image)))
+    edges = list(keep(model.edge_detector, image, lambda: tuple(edge_maps(model.edge_detector, image))))
     edges = [edge + fine[j] if j < len(fine) else edge for j, edge in enumerate(edges)]
     stages: Any = model.decode_head.upsamplers
     terms = [stage.conv(edge) for stage, edge in zip(stages, edges, strict=True)]
     return embedding, *terms
+
+
+def _flat(encoded: Any) -> tuple[Tensor, ...]:
+    """What a backbone returns, an embedding alone or with its fine maps, as one tuple."""
+    return (encoded[0], *encoded[1]) if isinstance(encoded, tuple) else (encoded,)
 
 
 def edge_maps(detector: Any, image: Tensor) -> list[Tensor]:

@@ -23,6 +23,7 @@ from harness.progress import Bar
 from harness.training.batches import Batches
 from harness.training.checkpoints import WEIGHTS, save_atomically, save_weights
 from harness.training.distributed import World, join
+from harness.training.features import FOLDER, Features
 from harness.training.loop import StepResult, Trainer
 from harness.training.material import Material
 from harness.training.packed import Packed, pack
@@ -101,6 +102,8 @@ def train(run: Run, data: Data, root: Config, config: DictConfig, world: World, 
     torch.manual_seed(settings.seed)
     segmenter = build(run.variant, f"variant {run.name!r}")
     trainee = trainee_of(segmenter, settings.precision, run.name)
+    if config.keep_features:
+        trainee.keep = Features(data.cache / FOLDER)
     if run.init:
         load_init(trainee.module, Path(run.init).expanduser(), console)
     material = Material(data.photographs, data.scenes, settings.mixture)

@@ -6,7 +6,7 @@ not know the harness.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from harness.errors import UserError
 from harness.segmenter import Click
+
+Keep = Callable[[nn.Module, Tensor, Callable[[], tuple[Tensor, ...]]], tuple[Tensor, ...]]
+"""As `harness.training.features.Features`."""
 
 
 class Prompts(Protocol):
@@ -33,6 +36,8 @@ class Trainee(Protocol):
     """A model in training."""
 
     module: nn.Module
+    keep: Keep | None
+    """Remembers what frozen parts made of a batch (`harness.training.features`); None: everything is computed."""
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Everything that is computed once per image, from (B, 3, H, W) RGB in 0..255; gradients flow through it."""
@@ -74,6 +79,7 @@ class Inter2FormerTrainee:
 
     def __init__(self, module: Any, precision: str = "fp32"):
         self.module = module
+        self.keep: Keep | None = None
         self._half = precision == "bf16"
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -83,7 +89,7 @@ class Inter2FormerTrainee:
         mean, std = (images.new_tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (MEAN, STD))
         x = ((images.float() - mean) / std).contiguous(memory_format=torch.channels_last)
         with self._autocast(x.device):
-            return batched.encode(self.module, x)
+            return batched.encode(self.module, x, self.keep)
 
     def prompts(self, batch: int, height: int, width: int) -> LabelMaps:
         return LabelMaps(batch, height, width, self.module.config.click_radius)

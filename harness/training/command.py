@@ -184,12 +184,13 @@ def load_init(module: torch.nn.Module, path: Path, console: Console) -> None:
     from inter2former import weights
     from inter2former.checkpoints import CheckpointError, read_safetensors
 
-    if str(path) in weights.names():
-        path = weights.FOLDER / f"{path}.safetensors"
+    packaged = weights.FOLDER / f"{path}.safetensors"
+    if path.name == str(path) and packaged.is_file():
+        path = packaged  # a name, also that of an encoder alone, on which decoders then begin at random
     if not path.is_file():
         raise UserError(
             f"init={path}: no such file. Give the weights.safetensors of a run, or one of "
-            f"{', '.join(weights.names())}, or leave init out."
+            f"{', '.join(sorted(p.stem for p in weights.FOLDER.glob('*.safetensors')))}, or leave init out."
         )
     own = module.state_dict()
     try:

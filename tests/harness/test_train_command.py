@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -94,6 +95,15 @@ def test_training_does_not_begin_with_the_packaged_weights_unless_asked() -> Non
         command.load_init(fresh.module, Path("nothing"), Console(stderr=True))
 
 
+def test_a_decoder_can_begin_at_random_on_the_packaged_encoder() -> None:
+    fresh, packaged = Inter2FormerSegmenter(weights=None, seed=1), Inter2FormerSegmenter(weights="lite")
+    before = {name: value.clone() for name, value in fresh.module.state_dict().items()}
+    command.load_init(fresh.module, Path("lite-encoder"), Console(stderr=True))
+    for name, value in packaged.module.state_dict().items():
+        source = value if name.startswith(("backbone.", "edge_detector.")) else before[name]
+        assert torch.equal(fresh.module.state_dict()[name], source), name
+
+
 def test_a_run_killed_at_any_moment_ends_with_the_same_weights(photographs: Path, tmp_path: Path) -> None:
     given = arguments(photographs, tmp_path, "tracking.enabled=false", "training.steps=8")
     command = [sys.executable, "-m", "harness.train", *given]
@@ -146,7 +156,7 @@ def test_decoders_of_a_plan_start_from_its_encoder(tmp_path: Path) -> None:
     for name in plan["runs"]:
         config = train.compose(Config(), train.plan_overrides(plan, name, tmp_path))
         if name == "encoder":
-            assert config.init is None and config.training.freeze == []
+            assert config.init is None and "backbone." not in config.training.freeze
         else:
             assert config.init == str(tmp_path / "encoder" / "weights.safetensors")
             assert config.training.freeze == ["backbone.", "edge_detector."]

@@ -48,7 +48,7 @@ class Tasks(Folder):
         if task not in TASKS:
             raise UserError(f"dataset.task: unknown {task!r}. {near_miss(task, TASKS)}")
         self.task, self.seed = task, int(seed)
-        note = note or f"{task} of other photographs, drawn by the harness (seed {seed})"
+        note = note or f"task drawn by the harness, seed {seed}: {task}"
         super().__init__(root, images, masks, above=above, limit=limit, shard=shard, name=name or task, note=note)
 
     def load(self, name: str) -> Sample:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import quality
+from harness import quality, spool
+from harness.episodes import failed_episode
 from harness.errors import UserError, near_miss
 from harness.quality import Work
 from harness.segmenter import Segmenter
 
 EXECUTORS = ("local", "processes", "slurm")
+_LOOK_EVERY_S = 0.5
 
 
 def execute(
@@ -46,27 +50,74 @@ def execute(
 def _submit(settings: Mapping[str, Any], work: Work, out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     import submitit
 
-    folder = settings.get("folder") or out / "jobs"
+    folder = Path(settings.get("folder") or out / "jobs")
+    files = folder / "episodes"
+    todo = {name: list(variants) for name, variants in work.todo.items()}
+    for variant, episode in spool.left_over(files, work.cells):
+        if variant in todo.get(episode["sample"], ()):
+            todo[episode["sample"]].remove(variant)
+            yield variant, episode
+    spool.clear(files)
+    work = replace(work, todo={name: variants for name, variants in todo.items() if variants})
     cluster = "local" if settings["name"] == "processes" else "slurm"
+    jobs = []
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(name="is-bench", **{"timeout_min": 24 * 60, **(settings.get("parameters") or {})})
-        jobs = [(chunk, executor.submit(_collect, chunk)) for chunk in split(work, int(settings["chunks"]))]
+        for chunk in split(work, int(settings["chunks"])):
+            path = files / f"{uuid.uuid4().hex}.jsonl"
+            jobs.append(_Job(chunk, executor.submit(_collect, chunk, path), spool.Reader(path, work.cells)))
     except (RuntimeError, OSError, TypeError) as error:
         raise UserError(
             f"executor={settings['name']}: {error}. Use executor.name=local where there is no Slurm."
         ) from error
-    for chunk, job in jobs:
+    while jobs:
+        for job in list(jobs):
+            ended = job.submitted.done()  # asked before the last look, so that it misses nothing
+            yield from job.new()
+            if ended:
+                jobs.remove(job)
+                yield from job.rest()
+                job.reader.path.unlink(missing_ok=True)
+        if jobs:
+            time.sleep(_LOOK_EVERY_S)
+
+
+class _Job:
+    """A submitted share, and which of its episodes are known."""
+
+    def __init__(self, work: Work, submitted: Any, reader: spool.Reader):
+        self.submitted, self.reader = submitted, reader
+        self._missing = {(name, variant) for name, variants in work.todo.items() for variant in variants}
+
+    def new(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Episodes that have come since the last look."""
+        for variant, episode in self.reader.new():
+            if (episode["sample"], variant) in self._missing:
+                self._missing.remove((episode["sample"], variant))
+                yield variant, episode
+
+    def rest(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """After the end: what the file did not show in time, and failures for what a lost job did not do."""
         try:
-            yield from job.result()
-        except Exception as error:  # a lost job is a failure of its episodes; the next run repeats them
-            from harness.episodes import failed_episode
+            found = self.submitted.result()
+        except Exception as error:  # the next run repeats the failed episodes
+            yield from ((variant, failed_episode(name, error)) for name, variant in sorted(self._missing))
+            return
+        yield from ((v, episode) for v, episode in found if (episode["sample"], v) in self._missing)
 
-            yield from ((v, failed_episode(s, error)) for s, variants in chunk.todo.items() for v in variants)
 
-
-def _collect(work: Work) -> list[tuple[str, dict[str, Any]]]:
-    return list(quality.run(work))
+def _collect(work: Work, path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Do a share; every episode is on disk when it ends, and all are returned in the end."""
+    found = []
+    writer = spool.Writer(path, work.cells)
+    try:
+        for variant, episode in quality.run(work):
+            writer.add(variant, episode)
+            found.append((variant, episode))
+    finally:
+        writer.close()
+    return found
 
 
 def split(work: Work, chunks: int) -> list[Work]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.config import build
@@ -23,6 +23,7 @@ class Work:
         protocol: the protocol.
         todo: sample -> names of the variants that still lack it.
         threads: torch threads, or None for all cores.
+        cells: variant -> key of the cell that its episodes belong to.
     """
 
     variants: Mapping[str, dict[str, Any]]
@@ -30,6 +31,7 @@ class Work:
     protocol: Protocol
     todo: Mapping[str, Sequence[str]]
     threads: int | None = None
+    cells: Mapping[str, str] = field(default_factory=dict)
 
 
 def run(

@@ -135,7 +135,8 @@ class Sweep:
         total = sum(map(len, todo.values()))
         cards = {name: outcome.card(segmenter) for name, segmenter in segmenters.items()}
         configs = {v.name: v.config for v in variants if v.name in segmenters}
-        work = Work(configs, data.config, self.plan.protocol, todo, self.config.threads)
+        keys = {name: cells[name].path.stem for name in configs}
+        work = Work(configs, data.config, self.plan.protocol, todo, self.config.threads, keys)
         title = f"clicks on {data.name}" + (f", {variants[0].name}" if len(variants) == 1 else "")
         with Bar(title, total, self.console) as bar:
             results = executors.execute(plain(self.config.executor), work, self.store.out, segmenters, data.dataset)

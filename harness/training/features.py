@@ -2,7 +2,7 @@
 
 A batch is a function of (seed, step), so decoders of one plan see the same pixels. The key is the content: weights of
 the frozen part, pixels after augmentation, precision, layout. Nothing can therefore be taken for something else, and a
-run with kept features equals one without bit by bit. One step takes about 20 MB.
+run with kept features equals one without bit by bit. One step takes 5 to 40 MB.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from baselines import _weights
 from baselines._images import MEAN, STD, bilinear, normalised, pad_to, up_to_multiple
-from inter2former import checkpoints
+from inter2former import batched, checkpoints
 from inter2former.weights import BASE, find
 
 DIM = 96
@@ -183,20 +183,14 @@ class LiteTrainee(Generic[Net]):
         module: Any = self.module
         with self.autocast(images.device):
             planes = training_images(images)
-            keep = self.keep or (lambda part, images, make: make())
-            tokens, *fine = keep(module.backbone, planes, lambda: backbone_maps(module.backbone, planes))
+            keep = self.keep or batched.compute
+            tokens, *fine = keep(module.backbone, planes, lambda: batched.maps_of(module.backbone(planes)))
             encoded: tuple[Tensor, ...] = module.finish(tokens, fine)
         return encoded
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """The context of the network's forward passes."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self._half)
-
-
-def backbone_maps(backbone: Any, planes: Tensor) -> tuple[Tensor, ...]:
-    """Return the tokens and the fine maps of a backbone as one tuple."""
-    tokens, fine = backbone(planes)
-    return (tokens, *fine)
 
 
 def training_images(images: Tensor) -> Tensor:

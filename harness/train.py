@@ -140,7 +140,7 @@ def run_plan(config: DictConfig, arguments: list[str]) -> int:
         if code == cli.EXIT_INTERRUPTED or code < 0:
             raise KeyboardInterrupt
         if code:
-            failed.append(_folder(name, seed))
+            failed.append(_folder(plan, name, seed))
     _mention_features(Path(config.cache).expanduser().absolute())
     if failed:
         cli.errors.print(f"[bold red]failed:[/] {', '.join(failed)}; repeat the command to go on", highlight=False)
@@ -159,13 +159,18 @@ def _repeats(plan: dict[str, Any], wanted: Sequence[str], seeds: Sequence[int] |
     """(run, seed) in order, seed by seed; a run that others start from is trained with the first seed only."""
     if not seeds:
         return [(name, None) for name in wanted]
-    started_from = {plan.get("init"), *((values or {}).get("init") for values in plan["runs"].values())}
-    return [(name, int(s)) for s in seeds for name in wanted if s == seeds[0] or name not in started_from]
+    starts = _starts(plan)
+    return [(name, int(s)) for s in seeds for name in wanted if s == seeds[0] or name not in starts]
 
 
-def _folder(name: str, seed: int | None) -> str:
-    """Seed 0 has the plain name, so that adding seeds later keeps what is there."""
-    return f"{name}-seed{seed}" if seed else name
+def _starts(plan: dict[str, Any]) -> set[str | None]:
+    """What runs of the plan start from."""
+    return {plan.get("init"), *((values or {}).get("init") for values in plan["runs"].values())}
+
+
+def _folder(plan: dict[str, Any], name: str, seed: int | None) -> str:
+    """Seed 0 has the plain name, so that adding seeds later keeps what is there, and so has what others start from."""
+    return f"{name}-seed{seed}" if seed and name not in _starts(plan) else name
 
 
 def plan_overrides(plan: dict[str, Any], name: str, base: Path, seed: int | None = None) -> list[str]:
@@ -192,7 +197,7 @@ def plan_overrides(plan: dict[str, Any], name: str, base: Path, seed: int | None
         arguments.append("keep_features=true")
     if seed is not None:
         arguments.append(f"training.seed={seed}")
-    return [*arguments, f"out={base / _folder(name, seed)}"]
+    return [*arguments, f"out={base / _folder(plan, name, seed)}"]
 
 
 def _dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

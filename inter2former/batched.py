@@ -38,14 +38,19 @@ Keep = Callable[[nn.Module, Tensor, Callable[[], tuple[Tensor, ...]]], tuple[Ten
 """Returns what the function makes of the part and the images, or what it made of them before."""
 
 
+def compute(part: nn.Module, images: Tensor, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Return `make()`: the `Keep` that remembers nothing."""
+    return make()
+
+
 def encode(model: Inter2Former, image: Tensor, keep: Keep | None = None) -> Encoded:
     """Encode normalised images (B, 3, H, W), H and W multiples of 16, as leaves for `decode`.
 
     Args:
         keep: remembers what frozen parts made; None: everything is computed.
     """
-    keep = keep or (lambda part, images, make: make())
-    embedding, *fine = keep(model.backbone, image, lambda: _flat(model.backbone(image)))
+    keep = keep or compute
+    embedding, *fine = keep(model.backbone, image, lambda: maps_of(model.backbone(image)))
     edges = list(keep(model.edge_detector, image, lambda: tuple(edge_maps(model.edge_detector, image))))
     edges = [edge + fine[j] if j < len(fine) else edge for j, edge in enumerate(edges)]
     stages: Any = model.decode_head.upsamplers
@@ -53,7 +58,7 @@ def encode(model: Inter2Former, image: Tensor, keep: Keep | None = None) -> Enco
     return embedding, *terms
 
 
-def _flat(encoded: Any) -> tuple[Tensor, ...]:
+def maps_of(encoded: Any) -> tuple[Tensor, ...]:
     """What a backbone returns, an embedding alone or with its fine maps, as one tuple."""
     return (encoded[0], *encoded[1]) if isinstance(encoded, tuple) else (encoded,)
 

@@ -81,7 +81,8 @@ class Tasks(Folder):
 
     def digest(self) -> str:
         """As the folder's, with task and seed; pasted objects count by name only."""
-        mixed = zlib.crc32(f"{self.task} {self.seed} {len(self.listed.entries)}".encode())
+        names = [entry.name for entry in self.listed.entries]
+        mixed = zlib.crc32(f"{self.task} {self.seed} {names}".encode())
         return super().digest()[:24] + f"{mixed:08x}"
 
     def record(self) -> dict[str, Any]:

@@ -204,6 +204,15 @@ def test_seeds_of_a_plan_are_runs_of_their_own(monkeypatch: pytest.MonkeyPatch, 
         assert options["training.steps"] == "7"
 
 
+def test_what_others_start_from_keeps_its_folder_whatever_the_seeds(tmp_path: Path) -> None:
+    """With seeds=[1,2] the encoder went to encoder-seed1, where no decoder looked for it."""
+    plan = train.load_plan(Config(), "lite_decoders")
+    given = {name: train.plan_overrides(plan, name, tmp_path, seed=1) for name in ("encoder", "lite")}
+    assert f"out={tmp_path / 'encoder'}" in given["encoder"]
+    assert f"init={tmp_path / 'encoder' / 'weights.safetensors'}" in given["lite"]
+    assert f"out={tmp_path / 'lite-seed1'}" in given["lite"]
+
+
 def test_a_plan_trains_its_runs_and_resumes(photographs: Path, tmp_path: Path) -> None:
     given = arguments(photographs, tmp_path, "plan=lite_ablation", "only=[lite]", "tracking.enabled=false")
     assert train.run(given) == 0

@@ -107,7 +107,8 @@ def _form(method: str, config: Mapping[str, Any]) -> str:
         chosen = {"every": "multimask", "never": "single mask"}.get(str(config.get("multimask", "every")), "other")
         return chosen if config.get("feedback", True) else "other"
     if method == "RITM":
-        return "" if config.get("flip", True) and config.get("zoom_in", True) else "other"
+        published_zoom = config.get("zoom_in", True) and config.get("empty_zoom", "keep") == "keep"
+        return "" if config.get("flip", True) and published_zoom else "other"
     return ""
 
 

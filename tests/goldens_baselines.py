@@ -43,11 +43,27 @@ _SPECIAL: dict[str, list[tuple[str, str, float, float]]] = {
         ("_token.weight", "scale", 1.0, 0.0),
         ("_tokens.weight", "scale", 1.0, 0.0),
     ],
+    "ritm": [
+        ("running_var", "absolute", 0.1, 1.0),
+        ("maps_transform.3.scale", "affine", 0.02, 8.0),
+        ("cls_head.weight", "fan", -2.0, 0.0),
+        ("cls_head.bias", "affine", 0.02, -3.8),
+    ],
+    "simpleclick": [
+        ("pos_embed", "scale", 0.1, 0.0),
+        ("head.conv_seg.weight", "fan", -8.0, 0.0),
+        ("head.conv_seg.bias", "affine", 0.02, -0.2),
+    ],
+    "simpleclick_xtiny": [
+        ("pos_embed", "scale", 0.1, 0.0),
+        ("head.conv_seg.weight", "fan", -8.0, 0.0),
+        ("head.conv_seg.bias", "affine", 0.02, 1.7),
+    ],
 }
 
 
 def weight(model: str, key: str, shape: Iterable[int], dtype: str = "float32") -> np.ndarray | None:
-    """Return the value that the rule gives a state-dict entry of "segnext", "interformer" or "hrsam", or None."""
+    """Return the value that the rule gives a state-dict entry of a model of `_SPECIAL`, or None."""
     shape = tuple(shape)
     if "int" in dtype or key.endswith(("num_batches_tracked", "relative_position_index", "rope.freqs")):
         return None

@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from baselines import _weights
 from baselines._hrnet import resize
-from baselines.ritm import Ritm, RitmNet, draw_discs, holds, object_region, overlap
+from baselines._zoom import draw_discs, holds, object_region, overlap
+from baselines.ritm import Ritm, RitmNet
 
 CLICKS = [(40, 30, True), (10, 70, False), (60, 50, True), None]
 
@@ -233,7 +234,7 @@ def test_zoom_in_crops_from_the_second_click_and_pastes_into_zeros(ritm):
 
 def test_zoom_in_keeps_moves_and_gives_up_its_region(ritm):
     """Rule of ritm_hrnet18s.md: kept while it overlaps enough and holds the clicks; no object, no zoom-in."""
-    segmenter = Ritm(flip=False, target_size=96, min_crop=100)
+    segmenter = Ritm(flip=False, target_size=96, min_crop=100, empty_zoom="reset")
     segmenter.module = Fixed()
     session = segmenter.start(segmenter.encode(picture(200, 300)))
     session.click((100, 150, True))

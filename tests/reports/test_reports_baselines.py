@@ -268,6 +268,14 @@ def test_published_rows_go_to_their_own_system_only() -> None:
             assert names == set(), key
 
 
+@pytest.mark.parametrize("change", [{"flip": False}, {"zoom_in": False}, {"empty_zoom": "reset"}])
+def test_ritm_with_another_evaluation_is_not_the_published_one(change: dict[str, object]) -> None:
+    config = {**VARIANTS["ritm_hrnet18s"], "empty_zoom": "keep", "flip": True, "zoom_in": True}
+    rows = [row for row in published.load() if row.method == "RITM" and row.backbone == "HRNet18s"]
+    assert rows and all(systems.identify(config).published_as(row) for row in rows)
+    assert not any(systems.identify({**config, **change}).published_as(row) for row in rows)
+
+
 def test_the_main_table_takes_sax2_and_names_sizes(tmp_path: Path) -> None:
     run = systems_run(tmp_path)
     made = {row.cells[0]: row.cells for row in tables_published.main(run).rows}

@@ -9,9 +9,9 @@ pixels and distances are found with less work, in two steps:
 2. In a large box a cheap chamfer transform bounds every distance from both sides, so that few pixels can be the
    deepest. Their exact distances come from the outline's pixels directly, if both are few.
 
-Distances are roots of whole numbers. OpenCV 5's precise transform gives some of them one unit in the last place too
-high or low, depending on the column, which would break ties at random; squares are therefore compared as whole numbers
-(exact up to depths of about 1,400 px, where float32 ends).
+Distances are roots of whole numbers. Where OpenCV's precise transform runs in IPP (x86 wheels, one thread), its last
+bit depends on the address of its output modulo 32 bytes, which would break ties at random; squares are therefore
+compared as whole numbers (exact up to depths of about 1,400 px, where float32 ends).
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ import time
 import numpy as np
 import torch
 
-from harness.latency_stats import median_interval
-from harness.scaling import crossover, exponent
+from harness.latency.scaling import crossover, exponent
+from harness.latency.stats import median_interval
 from inter2former.config import make_config
 from inter2former.model import Block
 

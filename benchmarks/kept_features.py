@@ -19,7 +19,7 @@ from rich.console import Console
 
 from baselines.dense_lite import DenseLite
 from baselines.sam_lite import SamLite
-from harness.config import Config, build
+from harness.planning.config import Config, build
 from harness.progress import Bar
 from harness.training.batches import Batches
 from harness.training.distributed import World

@@ -3,8 +3,9 @@
     python benchmarks/loop_speed.py              clicks a second at 854x480, annotator times at 1024 and 2048
     python benchmarks/loop_speed.py --profile    where the loop's time goes
 
-The oracle answers with a growing part of the ground truth. The loop is the sweep's own (`harness.quality.run`): load
-ahead, annotator, scores, IoU, boundary IoU, rows on disk, and the table made from them. One core.
+The oracle answers with a growing part of the ground truth. The loop is the sweep's own
+(`harness.clicking.quality.run`): load ahead, annotator, scores, IoU, boundary IoU, rows on disk, and the table made
+from them. One core.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from harness.annotators import Inter2Former, Jitter, Ritm
+from harness.clicking.annotators import Inter2Former, Jitter, Ritm
+from harness.clicking.quality import Work, run
 from harness.protocol import Protocol
-from harness.quality import Work, run
+from harness.results.store import Store, click_rows
 from harness.sample import Sample
 from harness.segmenter import Click
-from harness.store import Store, click_rows
 
 CLICKS = 20
 

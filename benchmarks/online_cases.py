@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.latency_workload import erroneous, next_click
+from harness.latency.workload import erroneous, next_click
 from inter2former.build import initialise
 from inter2former.config import make_config
 from inter2former.label_map import add_clicks, add_prediction, new_label_map

@@ -131,7 +131,7 @@ class _ClickOf:
 
 def peaks() -> tuple[float, float]:
     """Return multiply-adds and bytes per second: a product of 1536 x 1536, a copy of 256 MB."""
-    from harness.machine_peaks import best_rate
+    from harness.machine.peaks import best_rate
 
     a, b = torch.randn(1536, 1536), torch.randn(1536, 1536)
     out = torch.empty_like(a)

@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness import cli
-from harness.checkup import Checkup, examine
-from harness.config import Config, build, plain
+from harness.datasets.checkup import Checkup, examine
+from harness.planning.config import Config, build, plain
 from harness.progress import Bar
 
 HELP = """\

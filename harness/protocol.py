@@ -16,7 +16,7 @@ class Protocol:
 
     Attributes:
         name: what the tables call it.
-        annotator: object of `harness.annotators`, or one of your own with `name`, `start(sample)` and
+        annotator: object of `harness.clicking.annotators`, or one of your own with `name`, `start(sample)` and
             `record()`.
         clicks: click limit of an episode.
         stop_iou: an episode ends when the IoU reaches it (0..1); None: always up to the click limit.

@@ -13,14 +13,17 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from harness import cli, executors, measuring, outcome, overview
-from harness.config import Config, plain
-from harness.episodes import failed_episode
+from harness import cli
+from harness.clicking.loop import failed_episode
+from harness.clicking.quality import Work, set_threads
 from harness.errors import UserError
-from harness.plan import Cell, DatasetPlan, Plan, Variant, make_plan
+from harness.executors import submit
+from harness.planning.config import Config, plain
+from harness.planning.plan import Cell, DatasetPlan, Plan, Variant, make_plan
 from harness.progress import Bar
-from harness.quality import Work, set_threads
-from harness.store import CellFile, Store
+from harness.results import stages, summary
+from harness.results import tables as outcome
+from harness.results.store import CellFile, Store
 
 HELP = """\
 Clicks through a data set with every variant of an ablation, measures NoC, FLOPs and CPU latency, and leaves rows,
@@ -76,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
     set_threads(config.threads)
     plan = make_plan(root, config, root.picked(given.overrides, "variant"))
     if config.dry_run:
-        overview.print_plan(plan, config, overview.console())
+        summary.print_plan(plan, config, summary.console())
         return 0
     return Sweep(plan, config, console, command=_command(arguments)).run()
 
@@ -101,12 +104,12 @@ class Sweep:
             try:
                 if self.measure.get("quality", True):
                     self.quality()
-                measuring.measure(self.plan, self.measure, store, tables, self.console)
+                stages.measure(self.plan, self.measure, store, tables, self.console)
             finally:
                 # Whatever was finished becomes tables, even when the user stops in the middle.
                 self.conclude(tables)
             failed = tables.failures
-            overview.print_summary(self.plan, tables, store.out, time.monotonic() - started, overview.console())
+            summary.print_summary(self.plan, tables, store.out, time.monotonic() - started, summary.console())
             return cli.EXIT_FAILURES if len(failed) else 0
 
     def quality(self) -> None:
@@ -139,7 +142,7 @@ class Sweep:
         work = Work(configs, data.config, self.plan.protocol, todo, self.config.threads, keys)
         title = f"clicks on {data.name}" + (f", {variants[0].name}" if len(variants) == 1 else "")
         with Bar(title, total, self.console) as bar:
-            results = executors.execute(plain(self.config.executor), work, self.store.out, segmenters, data.dataset)
+            results = submit.execute(plain(self.config.executor), work, self.store.out, segmenters, data.dataset)
             for variant_name, episode in results:
                 cells[variant_name].append({**episode, **cards[variant_name]})
                 bar.advance(f"{variant_name} {episode['sample']}")
@@ -168,7 +171,7 @@ class Sweep:
         if self.config.report:
             self._report()
         if self.config.tracking.enabled:
-            from harness import tracking
+            from harness.results import mlflow as tracking
 
             message = tracking.try_deliver(self.store.out, plain(self.config.tracking))
             if message:

@@ -25,7 +25,7 @@ def run(arguments: Sequence[str]) -> int:
     settings = _settings(given.overrides)
     if "run" not in settings:
         raise UserError("which sweep? Give its folder: python -m harness.sync run=DIR")
-    from harness import tracking
+    from harness.results import mlflow as tracking
 
     out = Path(settings["run"]).expanduser().absolute()
     try:

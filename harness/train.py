@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from harness import cli
-from harness.config import Config, overlay, plain
+from harness.clicking.quality import set_threads
 from harness.errors import UserError, near_miss
-from harness.quality import set_threads
+from harness.planning.config import Config, overlay, plain
 from harness.training import features
 
 HELP = """\
@@ -226,7 +226,7 @@ def _name(variant: dict[str, Any]) -> str:
 
 
 def _deliver(folder: Path, config: DictConfig, console: Console) -> None:
-    from harness import tracking
+    from harness.results import mlflow as tracking
 
     settings = plain(config.tracking)
     deliver = getattr(tracking, "try_deliver_training", None)

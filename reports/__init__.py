@@ -11,6 +11,6 @@ def build(run: str | Path, out: str | Path | None = None) -> Path:
     Raises:
         UserError: no sweep there, or the report's folder cannot be written.
     """
-    from reports.assemble import build as assemble
+    from reports.pages.assemble import build as assemble
 
     return assemble(run, out)

@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     if "table" in given:
         sys.stdout.write(one_table(given["run"], given["table"], given.get("format", "md")))
         return 0
-    from reports.assemble import build
+    from reports.pages.assemble import build
 
     print(build(given["run"], given.get("out"), _seconds(given)))
     return 0
@@ -66,20 +66,20 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
 
 def one_table(path: str, name: str, form: str) -> str:
     """One table as text."""
-    from reports import tables
-    from reports.assemble import FORMATS
-    from reports.frames import read
+    from reports.pages.assemble import FORMATS
+    from reports.read.frames import read
+    from reports.tables import quality
 
-    if name not in tables.ALL:
-        raise UserError(f"unknown table {name!r}. {near_miss(name, tables.ALL)}")
+    if name not in quality.ALL:
+        raise UserError(f"unknown table {name!r}. {near_miss(name, quality.ALL)}")
     if form not in FORMATS:
         raise UserError(f"unknown format {form!r}. {near_miss(form, FORMATS)}")
-    return FORMATS[form](tables.ALL[name](read(path)))
+    return FORMATS[form](quality.ALL[name](read(path)))
 
 
 def _several(kind: str, arguments: Sequence[str]) -> int:
-    from reports import history
-    from reports.frames import read
+    from reports.pages import history
+    from reports.read.frames import read
 
     given = parse([a for a in arguments if a.startswith("out=")])
     folders = [a for a in arguments if not a.startswith("out=")]
@@ -105,9 +105,10 @@ def _several(kind: str, arguments: Sequence[str]) -> int:
 def _from_mlflow(given: dict[str, str]) -> int:
     from dataclasses import replace
 
-    from reports import history, mlflow_source
-    from reports.assemble import write
-    from reports.frames import read
+    from reports.pages import history
+    from reports.pages.assemble import write
+    from reports.read import mlflow_source
+    from reports.read.frames import read
 
     experiment = given["mlflow.experiment"]
     wanted = [w.strip() for w in given.get("mlflow.runs", "").strip("[]").split(",") if w.strip()]

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from harness.datasets.folder import Folder
+from harness.datasets.synthesis import complement, paste, region
 from harness.errors import SampleError, UserError, near_miss
 from harness.sample import Sample
-from harness.tasks import complement, paste, region
 
 TASKS = ("object", "background", "pasted", "region")
 _TRIES = 20

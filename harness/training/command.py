@@ -16,9 +16,9 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
-from harness import machine
-from harness.config import Config, build, plain
 from harness.errors import UserError
+from harness.machine import describe
+from harness.planning.config import Config, build, plain
 from harness.progress import Bar
 from harness.training.batches import Batches
 from harness.training.checkpoints import WEIGHTS, save_atomically, save_weights
@@ -166,7 +166,7 @@ def write_record(run: Run, data: Data, trainer: Trainer, status: str) -> None:
         "threads": torch.get_num_threads(),
         "processes": trainer.world.size,
         "device": str(trainer.world.device),
-        "machine": machine.describe(peaks=False),
+        "machine": describe.describe(peaks=False),
         "validation": last_validation(trainer),
     }
     text = json.dumps(record, indent=1, default=str)

@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from harness.datasets.synthesis import complement, paste, region
 from harness.sample import Sample
-from harness.tasks import complement, paste, region
 from harness.training.packed import Packed
 
 

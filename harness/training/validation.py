@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.annotators import Ritm
-from harness.episodes import Truth, encode, run_episode
+from harness.clicking.annotators import Ritm
+from harness.clicking.loop import Truth, encode, run_episode
 from harness.errors import SampleError
 from harness.protocol import Protocol
 from harness.sample import Sample

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from baselines import _sam_weights, _weights, sam
-from harness.flop_trace import count
+from harness.flops.trace import count
 
 SIZE = 128
 DEPTH = 3

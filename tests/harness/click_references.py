@@ -1,7 +1,7 @@
 """Slow, plain forms of the click rules, straight from the descriptions of the released codes.
 
 The distance is SciPy's exact transform in float64 of the whole image with a zero border; nothing is shared with
-`harness.distance`.
+`harness.clicking.distance`.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from goldens import cases, load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import harness.distance
-from harness.annotators import Inter2Former, Jitter, Ritm
-from harness.distance import Depth
+import harness.clicking.distance
+from harness.clicking.annotators import Inter2Former, Jitter, Ritm
+from harness.clicking.distance import Depth
 from harness.errors import UserError
 from harness.sample import Sample
 from harness.segmenter import Click
@@ -243,14 +243,14 @@ def test_deepest_pixels_equal_the_plain_transform_property(seed: int, height: in
 def test_large_errors_do_take_the_short_way(monkeypatch):
     """Of a rim and of a disc next to nothing is transformed exactly: few pixels are compared with the outline."""
     transformed = []
-    precise = harness.distance._transform
+    precise = harness.clicking.distance._transform
 
     def recording(error: np.ndarray, size: int) -> np.ndarray:
         if size == cv2.DIST_MASK_PRECISE:
             transformed.append(error.size)
         return precise(error, size)
 
-    monkeypatch.setattr(harness.distance, "_transform", recording)
+    monkeypatch.setattr(harness.clicking.distance, "_transform", recording)
     disc = cv2.circle(np.zeros((600, 600), np.uint8), (300, 300), 250, 1, -1)
     rim = cv2.ellipse(disc.copy(), (303, 300), (245, 242), 0, 0, 360, 0, -1)
     assert Depth(rim).maximum > 0 and sum(transformed) < 0.1 * 500**2

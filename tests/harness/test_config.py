@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from harness.config import Config, build, overlay
 from harness.errors import UserError
-from harness.plan import make_plan
+from harness.planning.config import Config, build, overlay
+from harness.planning.plan import make_plan
 
 
 def test_every_ablation_names_settings_that_its_variant_has():
@@ -84,6 +84,6 @@ def test_build_reports_the_constructors_own_words():
 
 
 def test_configurations_are_found_from_any_folder(tmp_path):
-    code = "from harness.config import Config; print(Config().compose(['+ablation=dha']).ablation.base)"
+    code = "from harness.planning.config import Config; print(Config().compose(['+ablation=dha']).ablation.base)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "hybrid"

@@ -12,7 +12,7 @@ from mask_kinds import SHAPE, object_mask, save_image, save_values
 from PIL import Image
 
 from harness import doctor
-from harness.checkup import examine
+from harness.datasets.checkup import examine
 from harness.datasets.folder import Folder
 from harness.errors import UserError
 from harness.sample import Sample
@@ -182,7 +182,7 @@ def test_shared_data_are_complete_and_a_spread_of_five_is_healthy(name: str):
     if not root.is_dir():
         pytest.skip(f"no {name} at {root} (set IS_BENCH_SHARED)")
     code = doctor.run([f"dataset={name}", f"dataset.root={root}", "dataset.limit=5"])
-    from harness.config import Config, build, plain
+    from harness.planning.config import Config, build, plain
 
     dataset = build(plain(Config().compose([f"dataset={name}", f"dataset.root={root}"]).dataset), "dataset")
     assert code == 0 and len(dataset) == SHARED[name]

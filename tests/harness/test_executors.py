@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from harness import executors, quality, spool
+from harness.clicking import quality
+from harness.clicking.quality import Work
+from harness.executors import spool
+from harness.executors import submit as executors
 from harness.protocol import Protocol
-from harness.quality import Work
 
 CELLS = {"a": "cell-a", "b": "cell-b"}
 SETTINGS = {"name": "processes", "chunks": 1}

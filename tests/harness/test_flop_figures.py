@@ -12,12 +12,12 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines import sam
-from harness import flop_formulas as formulas
-from harness import flops
-from harness.config import Config, build, plain
-from harness.flop_trace import _untraced, count
-from harness.latency_replay import Replay
-from harness.latency_workload import compose
+from harness.flops import formulas as formulas
+from harness.flops import measure
+from harness.flops.trace import _untraced, count
+from harness.latency.replay import Replay
+from harness.latency.workload import compose
+from harness.planning.config import Config, build, plain
 from harness.sample import Sample
 
 
@@ -222,6 +222,6 @@ def test_baselines_have_the_figures_of_their_specifications(name, size, image_gm
     image = np.random.default_rng(0).integers(0, 255, (size, size, 3), np.uint8)
     # Two later clicks on the masks of the workload: nothing has to be recorded first.
     replay = Replay(segmenter, compose([Sample("a", image, mask)], 1, size, 2), "truth")
-    counted = [found["total"].macs / 1e9 for _, found in flops.count_episode(segmenter, replay, 0)]
+    counted = [found["total"].macs / 1e9 for _, found in measure.count_episode(segmenter, replay, 0)]
     assert counted[0] == pytest.approx(image_gmacs, rel=0.01)
     assert counted[-1] == pytest.approx(click_gmacs, rel=0.01)

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from harness import flop_formulas as formulas
-from harness import flops
-from harness.config import Config, build, plain
-from harness.flop_trace import NotCountable, UnknownOperator, count
-from harness.latency_replay import Replay
-from harness.latency_workload import compose
+from harness.flops import formulas as formulas
+from harness.flops import measure
+from harness.flops.trace import NotCountable, UnknownOperator, count
+from harness.latency.replay import Replay
+from harness.latency.workload import compose
+from harness.planning.config import Config, build, plain
 from harness.sample import Sample
 
 
@@ -112,7 +112,7 @@ def sample(height=96, width=128, box=(20, 60, 30, 80)):
 def test_rows_follow_the_routing():
     variants = {"tiny": {"_target_": "toy_segmenters.Tiny"}, "none": {"_target_": "toy_segmenters.Raises"}}
     options = {"resolutions": [64], "samples": 1, "later_clicks": 1}
-    frame = flops.measure(variants, [sample(48, 64, (0, 8, 0, 64))], options)
+    frame = measure.measure(variants, [sample(48, 64, (0, 8, 0, 64))], options)
     assert "width=0: must be positive" in frame.loc[frame["variant"] == "none", "error"].item()
     chosen = frame[(frame["variant"] == "tiny") & (frame["size_bin"] == "all")].set_index(["kind", "part"])
     # 6 x 8 tokens of width 8. First click: all attend; qkv 48*8*24 and 48*48*16 for scores and sum.
@@ -143,13 +143,13 @@ def test_every_variant_agrees_with_torchs_counter(name, side):
     config = plain(Config().load("variant", name))
     segmenter = build({**config, "size": side} if side else config, name)
     if getattr(segmenter, "module", None) is None:
-        with pytest.raises(flops.NotCountable, match="not a torch model"):
-            flops.count_episode(segmenter, Replay(segmenter, compose([sample()], 1, 128, 1)), 0)
+        with pytest.raises(measure.NotCountable, match="not a torch model"):
+            measure.count_episode(segmenter, Replay(segmenter, compose([sample()], 1, 128, 1)), 0)
         return
     segmenter.module.requires_grad_(False)  # torch's counter follows gradients, and trips over those switched off
     replay = Replay(segmenter, compose([sample()], 1, 128, 1), "truth")
     replay.record()
-    counted = [found["total"].macs for _, found in flops.count_episode(segmenter, replay, 0)]
+    counted = [found["total"].macs for _, found in measure.count_episode(segmenter, replay, 0)]
     episode = replay.episodes[0]
     kept = []
     expected = [reference_macs(lambda: kept.append(segmenter.encode(episode.image)))]

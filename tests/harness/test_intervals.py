@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.intervals import bootstrap_interval, bootstrap_intervals, paired_comparison
+from harness.scoring.intervals import bootstrap_interval, bootstrap_intervals, paired_comparison
 
 
 def test_intervals_cover_the_true_mean_as_often_as_they_say():

@@ -12,11 +12,13 @@ import numpy as np
 import psutil
 import pytest
 
-from harness import latency, latency_frames, latency_pinning, latency_rounds, latency_workload
 from harness.errors import UserError
-from harness.latency_options import Options
-from harness.latency_process import ChildFailed, ChildProcess
-from harness.latency_rounds import Runner
+from harness.latency import frames, measure, pinning
+from harness.latency import rounds as latency_rounds
+from harness.latency import workload as latency_workload
+from harness.latency.options import Options
+from harness.latency.process import ChildFailed, ChildProcess
+from harness.latency.rounds import Runner
 from harness.sample import Sample
 
 QUICK = {
@@ -52,7 +54,7 @@ def toy(name, **arguments):
 
 def test_rows_of_two_variants_and_their_ratio(samples, tmp_path):
     variants = {"tiny": toy("Tiny"), "slow": toy("Tiny", sleep_ms=20)}
-    frame = latency.measure(variants, samples, QUICK, base="tiny", out=tmp_path)
+    frame = measure.measure(variants, samples, QUICK, base="tiny", out=tmp_path)
     assert set(frame["kind"]) == {"encode", "first", "later", "simulate", "online_spc", "spc20"}
     assert set(frame["size_bin"]) == {"all", "1-5%", ">20%"}
     assert (frame["error"] == "").all()
@@ -127,7 +129,7 @@ def test_a_budget_too_short_is_short_for_all(monkeypatch, tmp_path):
 
 def test_every_way_of_dying_is_a_row_and_the_others_go_on(samples):
     variants = {n: toy(n) for n in ("Tiny", "Crashes", "Killed", "Greedy", "Raises")}
-    frame = latency.measure(variants, samples, {**QUICK, "max_repeats": 1}, base="Tiny").set_index("variant")
+    frame = measure.measure(variants, samples, {**QUICK, "max_repeats": 1}, base="Tiny").set_index("variant")
     assert (frame.loc["Tiny", "error"] == "").all()
     assert "exit code 7" in frame.loc["Crashes", "error"]
     assert "SIGKILL" in frame.loc["Killed", "error"]
@@ -139,7 +141,7 @@ def test_every_way_of_dying_is_a_row_and_the_others_go_on(samples):
 def child(samples, folder, name, threads=1, timeout_s=200.0):
     workload = folder / "workload.npz"
     latency_workload.save(latency_workload.compose(samples, 1, 64, 1), workload)
-    cpus = latency_pinning.pick_cpus(threads)
+    cpus = pinning.pick_cpus(threads)
     job = {"config": toy(name), "threads": threads, "cpus": cpus, "workload": str(workload), "mode": "auto"}
     return ChildProcess({**job, "path": sys.path}, folder, "child", timeout_s)
 
@@ -153,7 +155,7 @@ def test_a_silent_child_is_ended(samples, tmp_path):
     assert not psutil.pid_exists(process.pid)
 
 
-@pytest.mark.parametrize("threads", sorted({1, latency_pinning.all_threads()}))
+@pytest.mark.parametrize("threads", sorted({1, pinning.all_threads()}))
 def test_a_child_uses_exactly_its_cpus(samples, tmp_path, threads):
     """One thread: one CPU in the affinity mask, one thread in torch's and OpenCV's pools, CPU time within wall time."""
     process = child(samples, tmp_path, "Pinned", threads)
@@ -180,11 +182,11 @@ def test_a_child_keeps_its_memory_so_that_equal_work_costs_equal_time():
     """
     given = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
     most = []
-    for env in (given, latency_pinning.environment(1, given)):
+    for env in (given, pinning.environment(1, given)):
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
         most.append(int(done.stdout))
     assert most[1] <= 16 < most[0]
-    assert latency_pinning.environment(1, {"MALLOC_TRIM_THRESHOLD_": "7"})["MALLOC_TRIM_THRESHOLD_"] == "7"
+    assert pinning.environment(1, {"MALLOC_TRIM_THRESHOLD_": "7"})["MALLOC_TRIM_THRESHOLD_"] == "7"
 
 
 def test_strict_gives_no_number_to_contended_rows():
@@ -192,9 +194,9 @@ def test_strict_gives_no_number_to_contended_rows():
     timings = [{"image": 0, "size_bin": "1-5%", "click": c, "ms": 1.0} for c in (0, 1, 2)]
     busy = {"wall_s": 1.0, "own_cpus": 1.0, "other_cpus": 0.8, "steal": 0.0}
     runner.rounds = {n: {"timings": timings, "load": busy} for n in range(7)}
-    loose = latency_frames.build([runner], "a").latency
+    loose = frames.build([runner], "a").latency
     assert (loose["contended"] == "other load 0.80 CPUs").all() and loose["median_ms"].notna().all()
-    strict = latency_frames.build([runner], "a", strict=True).latency
+    strict = frames.build([runner], "a", strict=True).latency
     assert len(strict) == 1 and math.isnan(strict["median_ms"].item())
     assert "other load 0.80 CPUs" in strict["error"].item() and "strict" in strict["error"].item()
 
@@ -211,7 +213,7 @@ def test_rows_of_known_timings():
             load = {"wall_s": 1.0, "own_cpus": 1.0, "other_cpus": 0.0, "steal": 0.0}
             runner.rounds[n] = {"timings": timings, "load": load}
         runners.append(runner)
-    frame = latency_frames.build(runners, "base").latency
+    frame = frames.build(runners, "base").latency
     rows = frame[frame["size_bin"] == "all"].set_index(["variant", "kind"])
     # Medians over the rounds: the median drift is 1.2. Online SPC (30 + 19 * 10) / 20 = 11; 20-SPC 11 + 100 / 20 = 16.
     expected = {"encode": 100, "first": 30, "later": 10, "online_spc": 11, "spc20": 16}
@@ -236,4 +238,4 @@ def test_rows_of_known_timings():
 )
 def test_bad_settings_name_what_is_allowed(samples, setting, word):
     with pytest.raises(UserError, match=word):
-        latency.measure({"tiny": toy("Tiny")}, samples, {**QUICK, **setting})
+        measure.measure({"tiny": toy("Tiny")}, samples, {**QUICK, **setting})

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import latency_contention, latency_pinning
-from harness.latency_contention import Counters, Load, between, read, verdict
+from harness.latency import contention, pinning
+from harness.latency.contention import Counters, Load, between, read, verdict
 
 
 def test_arithmetic_of_a_window():
@@ -43,13 +43,13 @@ def test_verdict_names_each_reason(load, spread, words):
 
 def test_small_errors_of_the_ticks_cancel_over_rounds():
     loads = [Load(0.1, 1, 0.1, 0.0), Load(0.1, 1, -0.1, 0.0)] * 50
-    assert latency_contention.mean(loads, "other_cpus") == pytest.approx(0)
+    assert contention.mean(loads, "other_cpus") == pytest.approx(0)
     assert verdict(loads) == ""
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/stat"), reason="needs /proc/stat")
 def test_a_busy_second_process_is_noticed():
-    cpu = latency_pinning.available_cpus()[-1]
+    cpu = pinning.available_cpus()[-1]
     busy = subprocess.Popen(["taskset", "-c", str(cpu), sys.executable, "-c", "while True: pass"])
     try:
         time.sleep(0.3)

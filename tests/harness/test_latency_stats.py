@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from harness.latency_stats import median_interval, order_statistic, ratio_interval, settled, spread
+from harness.latency.stats import median_interval, order_statistic, ratio_interval, settled, spread
 
 TRIALS = 1500
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.latency_replay import OWN, RECORDED, TRUTH, Replay
-from harness.latency_workload import SIZE_BINS, compose, erroneous, load, next_click, resize, save, size_bin
+from harness.latency.replay import OWN, RECORDED, TRUTH, Replay
+from harness.latency.workload import SIZE_BINS, compose, erroneous, load, next_click, resize, save, size_bin
 from harness.sample import Sample
 
 

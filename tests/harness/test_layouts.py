@@ -12,8 +12,8 @@ from mask_kinds import SHAPE
 from omegaconf import OmegaConf
 
 import sweeps
-from harness.config import build
 from harness.errors import SampleError, UserError
+from harness.planning.config import build
 
 every_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.config)
 

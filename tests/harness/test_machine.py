@@ -6,12 +6,13 @@ import json
 
 import torch
 
-from harness import latency_pinning, machine
-from harness.machine_peaks import best_rate
+from harness.latency import pinning
+from harness.machine import describe
+from harness.machine.peaks import best_rate
 
 
 def test_description_is_complete_json_without_measuring():
-    described = machine.describe(peaks=False)
+    described = describe.describe(peaks=False)
     assert json.loads(json.dumps(described)) == described
     assert described["cpu_model"] and described["memory_gb"] > 0
     assert described["packages"]["torch"] == torch.__version__
@@ -20,8 +21,8 @@ def test_description_is_complete_json_without_measuring():
 
 
 def test_peaks_are_measured_in_a_child(monkeypatch):
-    monkeypatch.setattr(latency_pinning, "all_threads", lambda: 1)
-    peaks = machine.measured_peaks(quick=True)
+    monkeypatch.setattr(pinning, "all_threads", lambda: 1)
+    peaks = describe.measured_peaks(quick=True)
     assert set(peaks) == {"1"}
     # A core of the last fifteen years: 1 GFLOPs/s to 10 TFLOPs/s, 0.1 GB/s to 10 TB/s.
     assert 1 < peaks["1"]["fp32_gflops"] < 1e4
@@ -32,16 +33,16 @@ def test_peaks_are_measured_in_a_child(monkeypatch):
 def test_the_best_of_several_calls_counts(monkeypatch):
     # Calls of 4, 2 and 3 s (after one to warm up), each with 8 units of work: the roof is 8 / 2.
     ticks = iter([0, 0, 4, 4, 6, 6, 9, 9])
-    monkeypatch.setattr("harness.machine_peaks.time.perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr("harness.machine.peaks.time.perf_counter", lambda: float(next(ticks)))
     assert best_rate(lambda: None, 8.0, seconds=0.0) == 4.0
 
 
 def test_more_threads_than_cpus_are_refused():
-    most = len(latency_pinning.available_cpus())
-    assert latency_pinning.pick_cpus(most) == latency_pinning.available_cpus()
+    most = len(pinning.available_cpus())
+    assert pinning.pick_cpus(most) == pinning.available_cpus()
     for bad in (0, most + 1):
         try:
-            latency_pinning.pick_cpus(bad)
+            pinning.pick_cpus(bad)
         except ValueError as error:
             assert str(most) in str(error) and "all" in str(error)
         else:

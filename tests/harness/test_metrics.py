@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import metrics
 from harness.protocol import Protocol
+from harness.scoring import metrics
 
 PROTOCOL = {"name": "ritm", "clicks": 20, "targets": [0.8, 0.85, 0.9, 0.95], "stop_iou": None}
 

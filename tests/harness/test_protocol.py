@@ -10,12 +10,12 @@ import pytest
 from omegaconf import OmegaConf
 
 import sweeps
-from harness.annotators import Inter2Former, Jitter, Ritm
-from harness.config import build
+from harness.clicking.annotators import Inter2Former, Jitter, Ritm
 from harness.errors import UserError
-from harness.measuring import _stamp
-from harness.plan import _content, weights_stamp
+from harness.planning.config import build
+from harness.planning.plan import _content, weights_stamp
 from harness.protocol import Protocol
+from harness.results.stages import _stamp
 
 PRESETS = sorted(p.stem for p in (Path(sweeps.__file__).parent / "protocol").glob("*.yaml"))
 

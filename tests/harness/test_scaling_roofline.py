@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import roofline, scaling
+from harness.latency import scaling
+from harness.machine import roofline
 
 
 def timings(law, rounds=9, noise=0.02, seed=0):

@@ -7,10 +7,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from harness.datasets.scenes import Scenes
-from harness.datasets.scenes_composition import _camera
-from harness.datasets.scenes_photos import _reflected
-from harness.datasets.scenes_shapes import KINDS, coverage
+from harness.datasets.scenes.composition import _camera
+from harness.datasets.scenes.dataset import Scenes
+from harness.datasets.scenes.photos import _reflected
+from harness.datasets.scenes.shapes import KINDS, coverage
 from harness.errors import UserError
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.store import CellFile, Store
+from harness.results.store import CellFile, Store
 
 HEADER = {"cell": "abc", "variant": "v", "dataset": "d"}
 

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from harness.config import Config, build
 from harness.datasets.folder import Folder
 from harness.datasets.tasks import TASKS, Tasks
 from harness.errors import SampleError, UserError
+from harness.planning.config import Config, build
 from tests.harness.shapes import Shapes
 
 

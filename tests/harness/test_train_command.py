@@ -18,8 +18,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from harness import cli, train
-from harness.config import Config, plain
 from harness.errors import UserError
+from harness.planning.config import Config, plain
 from harness.training import command
 from inter2former import weights
 from inter2former.segmenter import Inter2FormerSegmenter

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.datasets.synthesis import complement, paste, region
 from harness.errors import UserError
 from harness.sample import Sample
 from harness.segmenter import Click
-from harness.tasks import complement, paste, region
 from harness.training import packed as packed_module
 from harness.training.augmentation import NONE, Augmentation, crop
 from harness.training.batches import Batches

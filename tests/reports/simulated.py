@@ -302,7 +302,7 @@ def run_folder(
     seed: int = 0,
 ) -> Path:
     """Write the whole folder of a finished sweep."""
-    from harness import metrics
+    from harness.scoring import metrics
 
     out.mkdir(parents=True, exist_ok=True)
     clicks = clicks_frame(variants, datasets, count, seed)

@@ -14,11 +14,13 @@ import pytest
 import yaml
 from tracking_server import mlflow_server
 
-from harness import tracking
 from harness.errors import UserError
+from harness.results import mlflow as tracking
 from reports import __main__ as command
-from reports import across, assemble, frames, history, mlflow_source, page
-from reports.runs import Run
+from reports.pages import assemble, history, page
+from reports.read import frames, mlflow_source
+from reports.read.runs import Run
+from reports.tables import across
 
 
 @pytest.fixture
@@ -114,7 +116,7 @@ def copy_with(folder: Path, target: Path, by: float) -> Path:
     clicks = pd.read_parquet(target / "clicks.parquet")
     clicks["iou"] = (clicks["iou"] - by).clip(0, 1)
     clicks.to_parquet(target / "clicks.parquet", index=False)
-    from harness import metrics
+    from harness.scoring import metrics
 
     protocol = yaml.safe_load((target / "config.yaml").read_text())["protocol"]
     metrics.summarise(clicks, protocol).to_csv(target / "summary.csv", index=False)
@@ -179,7 +181,7 @@ def test_two_runs_from_mlflow_are_compared(
 ) -> None:
     uri, _ = server
     monkeypatch.setattr(
-        "reports.assemble.all_plots", lambda run: []
+        "reports.pages.assemble.all_plots", lambda run: []
     )  # drawn elsewhere; this is about where runs come from
     wanted = "mlflow.runs=[first,second]"
     assert (

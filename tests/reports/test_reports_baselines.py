@@ -14,9 +14,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from reports import frames, published, systems, table, tables, tables_baselines, tables_published
-from reports.runs import Run
-from reports.table import Value
+from reports.literature import published, systems
+from reports.read import frames
+from reports.read.runs import Run
+from reports.tables import baselines, quality, table
+from reports.tables import published as tables_published
+from reports.tables.table import Value
 
 BASE = "sam_hq_vit_b"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -95,7 +98,7 @@ def systems_run(tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame] =
 
 
 def cells(run: Run) -> dict[str, dict[str, Any]]:
-    made = tables_baselines.table(run)
+    made = baselines.table(run)
     keys = [c.key for c in made.columns]
     return {str(r.cells[0]).split()[0]: dict(zip(keys, r.cells, strict=True)) for r in made.rows}
 
@@ -212,7 +215,7 @@ def test_a_changed_order_is_named_with_its_arithmetic(tmp_path: Path) -> None:
         return frame.assign(median_ms=[spc.get(v, m) for v, m in zip(frame.variant, frame.median_ms, strict=True)])
 
     def notes(change: Callable[[pd.DataFrame], pd.DataFrame]) -> list[str]:
-        made = tables_baselines.table(systems_run(tmp_path, change))
+        made = baselines.table(systems_run(tmp_path, change))
         return [n for n in made.notes if n.startswith("Other order than published (20-SPC, 2 threads)")]
 
     assert notes(ordered) == []
@@ -226,12 +229,12 @@ def test_a_changed_order_is_named_with_its_arithmetic(tmp_path: Path) -> None:
 
 
 def test_switches_of_one_system_are_no_table_of_systems(folder: Path) -> None:
-    made = tables.ALL["baselines"](frames.read(folder))
-    assert made.rows == () and made.notes == (tables_baselines.ALIKE,)
+    made = quality.ALL["baselines"](frames.read(folder))
+    assert made.rows == () and made.notes == (baselines.ALIKE,)
 
 
 def test_markdown_and_csv_hold_every_system(tmp_path: Path) -> None:
-    made = tables_baselines.table(systems_run(tmp_path))
+    made = baselines.table(systems_run(tmp_path))
     text = table.to_markdown(made)
     assert all(f"| {name}" in text for name in VARIANTS) and "20-SPC, × sam_hq_vit_b 1 thread" in text
     header, *rows = csv.reader(table.to_csv(made).splitlines())
@@ -289,7 +292,7 @@ def test_parameters_come_from_the_clicks_where_there_are_any(tmp_path: Path) -> 
     run = systems_run(tmp_path)
     clicks = pd.DataFrame([{"variant": BASE, "parameters": 94_000_000, "dataset": "x", "protocol": "ritm"}])
     clicks["weights_status"] = "released"
-    found = tables_baselines.Costs.of(replace(run, clicks=clicks)).parameters(BASE)
+    found = baselines.Costs.of(replace(run, clicks=clicks)).parameters(BASE)
     assert found.measured == 94_000_000
 
 
@@ -298,7 +301,7 @@ def test_what_was_timed_in_too_few_rounds_is_named(tmp_path: Path) -> None:
         late = rows["variant"].isin(["segnext_sax1", "ritm_hrnet18s"])
         return rows.assign(high_ms=rows["high_ms"].mask(late, np.inf), repeats=rows["repeats"].mask(late, 1))
 
-    (note,) = [n for n in tables_baselines.table(systems_run(tmp_path, few)).notes if n.startswith("Timed in")]
+    (note,) = [n for n in baselines.table(systems_run(tmp_path, few)).notes if n.startswith("Timed in")]
     assert note.startswith("Timed in 1 round, too few for an interval")
     assert note.endswith(": segnext_sax1, ritm_hrnet18s.")
-    assert not [n for n in tables_baselines.table(systems_run(tmp_path)).notes if n.startswith("Timed in")]
+    assert not [n for n in baselines.table(systems_run(tmp_path)).notes if n.startswith("Timed in")]

@@ -16,8 +16,10 @@ import yaml
 import reports
 from harness.errors import UserError
 from reports import __main__ as command
-from reports import frames, history, tables
-from reports.assemble import FORMATS, build
+from reports.pages import history
+from reports.pages.assemble import FORMATS, build
+from reports.read import frames
+from reports.tables import quality
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def test_every_table_and_comparison_of_such_a_run(
 ) -> None:
     state(copy)
     run, whole = frames.read(copy), frames.read(folder)
-    for make in tables.ALL.values():
+    for make in quality.ALL.values():
         made = make(run)
         for name, form in FORMATS.items():
             assert form(made).strip(), (made.name, name)

@@ -11,9 +11,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reports import across, frames, history, latex, tables, tables_published
-from reports.runs import Run
-from reports.table import Column, Row, Table, Value
+from reports.pages import history
+from reports.read import frames
+from reports.read.runs import Run
+from reports.tables import across, latex, published
+from reports.tables import quality as tables
+from reports.tables.table import Column, Row, Table, Value
 
 TRICKY = r"100%_a&b#c $x {y} ~^\z ±2×3 – … | <1% >2 “é” 10⁹ α --k"
 
@@ -48,7 +51,7 @@ def every_kind(run: Run) -> list[Table]:
         ]
     )
     made = [make(replace(run, failures=failed)) for make in tables.ALL.values()]
-    made.append(tables_published.baselines(run, everything=True))
+    made.append(published.baselines(run, everything=True))
     other = replace(run, clicks=run.clicks.assign(iou=run.clicks["iou"] * 0.9), machine={"commit": "f" * 40})
     found = across.changes(run, other)
     made += [across.changed(run, other), history.timeline([run, other])]

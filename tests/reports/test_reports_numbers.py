@@ -15,10 +15,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reports import frames, published, table, tables, tables_published
-from reports.published import Published
-from reports.runs import Run
-from reports.table import Cell, Table, Value
+from reports.literature import published
+from reports.literature.published import Published
+from reports.read import frames
+from reports.read.runs import Run
+from reports.tables import published as tables_published
+from reports.tables import quality, table
+from reports.tables.table import Cell, Table, Value
 
 SHARED = Path(os.environ.get("IS_BENCH_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 LIMIT = 20
@@ -95,7 +98,7 @@ def expected(run: Run, source: tuple[Any, ...]) -> float:
 
 @pytest.mark.parametrize("name", ["overview", "quality", "compare", "sizes", "latency", "flops"])
 def test_every_number_is_found_again_from_the_rows(run: Run, name: str) -> None:
-    made = tables.ALL[name](run)
+    made = quality.ALL[name](run)
     checked = 0
     for _, value in cells(made):
         if value.measured is None or not value.source:
@@ -117,7 +120,7 @@ def test_every_number_is_found_again_from_the_rows(run: Run, name: str) -> None:
 def test_intervals_hold_their_means_and_are_those_of_the_files(run: Run) -> None:
     summary = pd.read_csv(run.path / "summary.csv").set_index(["variant", "dataset", "size_bin", "metric"])
     seen = 0
-    for _, value in cells(tables.quality(run)):
+    for _, value in cells(quality.quality(run)):
         if value.low is None or value.high is None or value.measured is None:
             continue
         _, variant, dataset, metric, _ = value.source
@@ -130,9 +133,9 @@ def test_intervals_hold_their_means_and_are_those_of_the_files(run: Run) -> None
 
 
 def test_best_is_marked_among_ranked_results_only(run: Run) -> None:
-    marked = [(n["variant"], v) for n, v in cells(tables.quality(run)) if v.best]
+    marked = [(n["variant"], v) for n, v in cells(quality.quality(run)) if v.best]
     assert marked and all(variant != "random" for variant, _ in marked)
-    for named, value in cells(tables.quality(run)):
+    for named, value in cells(quality.quality(run)):
         if value.source and value.source[3] == "noc90" and named["variant"] != "random":
             _, _, dataset, metric, _ = value.source
             best = min(by_hand(run, v, dataset, metric) for v in ("near", "colourful"))
@@ -144,21 +147,21 @@ def test_an_untrained_tie_is_not_marked_and_a_tie_of_all_marks_nobody(run: Run) 
     best = tied[(tied["metric"] == "noc90") & (tied["variant"] != "random")].groupby("dataset")["value"].min()
     random_ = (tied["metric"] == "noc90") & (tied["variant"] == "random")
     tied.loc[random_, "value"] = tied.loc[random_, "dataset"].map(best)
-    assert all(n["variant"] != "random" for n, v in cells(tables.quality(replace(run, summary=tied))) if v.best)
+    assert all(n["variant"] != "random" for n, v in cells(quality.quality(replace(run, summary=tied))) if v.best)
     same = run.summary.assign(value=20.0)
-    assert not any(v.best for _, v in cells(tables.quality(replace(run, summary=same))))
+    assert not any(v.best for _, v in cells(quality.quality(replace(run, summary=same))))
 
 
 def test_every_row_of_quality_says_what_data_and_weights_it_is_of(run: Run) -> None:
-    for row in tables.quality(run).rows:
-        named = dict(zip([c.key for c in tables.quality(run).columns], row.cells, strict=True))
+    for row in quality.quality(run).rows:
+        named = dict(zip([c.key for c in quality.quality(run).columns], row.cells, strict=True))
         assert named["dataset_note"] == "simulated"
         assert named["weights_status"] == ("untrained" if named["variant"] == "random" else "no weights")
         assert named["protocol"] == "ritm"
 
 
 def test_csv_holds_the_unrounded_numbers(run: Run) -> None:
-    made = tables.quality(run)
+    made = quality.quality(run)
     lines = list(csv.DictReader(io.StringIO(table.to_csv(made))))
     assert len(lines) == len(made.rows)
     for line in lines:
@@ -167,7 +170,7 @@ def test_csv_holds_the_unrounded_numbers(run: Run) -> None:
 
 
 def test_markdown_has_one_line_a_row_and_equal_columns(run: Run) -> None:
-    for make in tables.ALL.values():
+    for make in quality.ALL.values():
         made = make(run)
         lines = [x for x in table.to_markdown(made).splitlines() if x.startswith("|")]
         assert len(lines) == (len(made.rows) + 2 if made.rows else 0)

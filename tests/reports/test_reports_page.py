@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from test_reports_pictures import traced
 
-from reports import frames, gallery, pictures
-from reports import page as page_module
+from reports.episodes import gallery, pictures
+from reports.pages import page as page_module
+from reports.read import frames
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [

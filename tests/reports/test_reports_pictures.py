@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from reports import frames, gallery, labels, pictures, player, plots, plots_cost, plots_parts, replay, style
-from reports.assemble import all_plots
-from reports.runs import Run
-from reports.style import Plot
+from reports.episodes import gallery, pictures, player, replay
+from reports.pages.assemble import all_plots
+from reports.plots import cost, labels, quality, style
+from reports.plots import parts as plots_parts
+from reports.plots.style import Plot
+from reports.read import frames
+from reports.read.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +112,9 @@ def test_many_variants_stay_readable(run: Run) -> None:
     changed = {k: many(getattr(run, k)) for k in ("clicks", "summary", "latency", "flops", "parts")}
     grid = replace(run, config=config, **changed)
     for plot in (
-        plots.iou_curves(grid, "shapes"),
-        plots.noc_histograms(grid, "shapes"),
-        plots.differences(grid, "shapes"),
+        quality.iou_curves(grid, "shapes"),
+        quality.noc_histograms(grid, "shapes"),
+        quality.differences(grid, "shapes"),
         plots_parts.stacked(grid),
     ):
         assert plot is not None
@@ -121,7 +124,7 @@ def test_many_variants_stay_readable(run: Run) -> None:
 
 
 def test_curves_are_the_means_of_the_rows(run: Run) -> None:
-    plot = plots.iou_curves(run, "shapes")
+    plot = quality.iou_curves(run, "shapes")
     lines = {str(line.get_label()): line for line in plot.figure.axes[0].lines}
     for variant in ("near", "colourful"):
         rows = run.clicks[(run.clicks["variant"] == variant) & (run.clicks["dataset"] == "shapes")]
@@ -135,25 +138,25 @@ def test_stopped_episodes_keep_their_last_value() -> None:
     import pandas as pd
 
     rows = pd.DataFrame({"sample": ["a", "a", "a", "b"], "click": [1, 2, 3, 1], "iou": [0.1, 0.2, 0.3, 0.9]})
-    assert plots.curve(rows).loc["b"].tolist() == [0.9, 0.9, 0.9]
+    assert quality.curve(rows).loc["b"].tolist() == [0.9, 0.9, 0.9]
 
 
 def test_band_covers_the_mean_of_the_law() -> None:
     """Normal samples of mean 0: a 95 % band holds 0 about 190 times of 200 (binomial: 178 or more all but surely)."""
     values = np.random.default_rng(0).normal(size=(60, 200))
-    low, high = plots.band(values)
+    low, high = quality.band(values)
     assert 178 <= ((low <= 0) & (high >= 0)).sum() <= 200
 
 
 def test_pareto_front() -> None:
     points = [(3.0, 1.0), (1.0, 4.0), (2.0, 4.0), (2.0, 2.0), (4.0, 3.0)]
-    assert plots.pareto(points) == [(1.0, 4.0), (2.0, 2.0), (3.0, 1.0)]
+    assert quality.pareto(points) == [(1.0, 4.0), (2.0, 2.0), (3.0, 1.0)]
 
 
 def test_untrained_is_never_on_the_front(run: Run) -> None:
     best = run.summary.copy()
     best.loc[best["variant"] == "random", "value"] = 0.5
-    plot = plots.noc_against_time(replace(run, summary=best), "shapes")
+    plot = quality.noc_against_time(replace(run, summary=best), "shapes")
     assert plot is not None
     steps = [line for line in plot.figure.axes[0].lines if line.get_drawstyle().startswith("steps")]
     assert all(0.5 not in line.get_ydata() for line in steps)
@@ -165,12 +168,12 @@ def test_fitted_slope() -> None:
     import pandas as pd
 
     x = pd.Series([256.0, 512.0, 1024.0])
-    assert plots_cost.slope(x, 0.01 * x**1.7) == pytest.approx(1.7)
+    assert cost.slope(x, 0.01 * x**1.7) == pytest.approx(1.7)
 
 
 def test_time_against_boundary_tokens_has_the_law_of_the_rows(run: Run) -> None:
     """The simulated times are proportional to the share of boundary tokens to the power 0.5."""
-    plot = plots_cost.time_against_boundary(run)
+    plot = cost.time_against_boundary(run)
     assert plot is not None
     legend = plot.figure.axes[0].get_legend()
     assert legend is not None
@@ -180,7 +183,7 @@ def test_time_against_boundary_tokens_has_the_law_of_the_rows(run: Run) -> None:
 def test_infinite_intervals_are_not_drawn(run: Run) -> None:
     few = run.latency.assign(low_ms=0.0, high_ms=float("inf"))
     for axis in ("threads", "resolution"):
-        plot = plots_cost.latency_over(replace(run, latency=few), axis)
+        plot = cost.latency_over(replace(run, latency=few), axis)
         assert plot is not None
         assert all(len(c.get_paths()) == 0 for ax in plot.figure.axes for c in ax.collections)
 
@@ -195,7 +198,7 @@ def test_log_ticks_are_plain_and_enough() -> None:
 
 
 def test_pictures_are_the_same_bytes_every_time(run: Run) -> None:
-    made = [plots.iou_curves(run, "shapes") for _ in range(2)]
+    made = [quality.iou_curves(run, "shapes") for _ in range(2)]
     for ending in ("svg", "png", "pdf"):
         assert made[0].rendered(ending) == made[1].rendered(ending)
 

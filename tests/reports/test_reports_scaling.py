@@ -12,12 +12,15 @@ import pandas as pd
 import pytest
 from test_reports_pictures import check_lettering
 
-from harness import scaling
-from reports import assemble, frames, plots_scaling, tables_cost
-from reports.assemble import all_plots, all_tables
-from reports.runs import Run
-from reports.style import Plot
-from reports.table import Value
+from harness.latency import scaling
+from reports.pages import assemble
+from reports.pages.assemble import all_plots, all_tables
+from reports.plots import scaling as plots_scaling
+from reports.plots.style import Plot
+from reports.read import frames
+from reports.read.runs import Run
+from reports.tables import cost
+from reports.tables.table import Value
 
 SIZES, THREADS, ROUNDS = (256, 512, 1024), (1, 2, 4), 9
 VARIANTS = ("near", "colourful", "random")
@@ -85,7 +88,7 @@ def drawn_numbers(plot: Plot) -> list[list[float]]:
 
 def test_every_number_of_the_table_is_found_again_from_the_rows(run: Run, scaled: Path) -> None:
     rows = pd.read_csv(scaled / "latency_scaling.csv")
-    made = tables_cost.scaling(run)
+    made = cost.scaling(run)
     assert len(made.rows) == len(rows) > 60
     keys = [c.key for c in made.columns]
     for row, line in zip(made.rows, rows.to_dict("records"), strict=True):
@@ -99,7 +102,7 @@ def test_every_number_of_the_table_is_found_again_from_the_rows(run: Run, scaled
             assert (value.low, value.high) == pytest.approx((line["low"], line["high"]))
         assert cells["variant"] == line["variant"] and cells["against"] == line["against"]
         assert (cells["law"] == "exponent") == (line["law"] == "exponent")
-        for key, number in tables_cost.held(line["fixed"]).items():
+        for key, number in cost.held(line["fixed"]).items():
             assert f"{number:g} {'thread' if key == 'threads' else 'px'}" in str(cells["held"]).replace(
                 "longest side ", ""
             )
@@ -155,7 +158,7 @@ def test_shares_that_lie_together_are_not_drawn_as_a_cost_of_the_boundary(run: R
     assert (near.scaling["against"] == "boundary share").any()
     plot = plots_scaling.exponents(near)
     assert plot is not None and len(plot.figure.axes) == 2
-    assert len(tables_cost.scaling(near).rows) == len(near.scaling)
+    assert len(cost.scaling(near).rows) == len(near.scaling)
 
 
 def test_two_rounds_give_dots_without_intervals(run: Run) -> None:

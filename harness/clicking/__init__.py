@@ -1,0 +1,1 @@
+"""The click loop, the annotators, and the quality pass."""

@@ -1,0 +1,1 @@
+"""Where the quality pass runs."""

@@ -1,0 +1,1 @@
+"""FLOPs: counting, tracing, formulas."""

@@ -1,0 +1,144 @@
+"""FLOPs of every variant per part and click kind, following the routing of each input."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from harness.flops.trace import OTHER, TOTAL, Count, NotCountable, UnknownOperator, count
+from harness.latency import workload
+from harness.latency.replay import Replay
+from harness.latency.workload import Episode
+from harness.sample import Sample
+
+ALL = "all"
+COLUMNS = [
+    "variant", "resolution", "part", "kind", "size_bin", "gmacs", "gflops", "mbytes", "counted", "workload",
+    "weights_status", "parameters", "error",
+]  # fmt: skip
+
+
+def measure(
+    variants: Mapping[str, Mapping[str, Any]],
+    samples: Sequence[Sample],
+    options: Mapping[str, Any],
+    *,
+    segmenters: Mapping[str, Any] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> pd.DataFrame:
+    """Count every variant on the workload of the latency measurement.
+
+    Args:
+        variants: name -> resolved configuration with `_target_`.
+        samples: candidates for the workload.
+        options: the `measure` configuration: `resolutions`, `samples`, `later_clicks`, `workload` are used.
+        segmenters: already built segmenters by variant name; the others are built and freed one by one.
+        progress: called with one line of text before each variant.
+
+    Returns:
+        The rows of flops.csv: part ``total``, ``other`` and each of the segmenter's parts; kind ``encode``,
+        ``first``, ``later`` (mean over the later clicks); size_bin of the object or ``all`` (mean over the images).
+        `gmacs` are multiply-accumulates of products in 1e9, `gflops` two per MAC plus other arithmetic; `parameters` is
+        the number of weights, 0 where there are none. A variant
+        without `module` and `parts`, or with an operator of unknown cost, has one row with the reason in `error`.
+    """
+    rows: list[dict[str, Any]] = []
+    encodes: dict[tuple[str, int], list[dict[str, Count]]] = {}
+    for name, config in variants.items():
+        if progress:
+            progress(f"FLOPs of {name}")
+        for resolution in options.get("resolutions", [512]):
+            common: dict[str, Any] = {"variant": name, "resolution": resolution, "error": ""}
+            try:
+                segmenter = (segmenters or {}).get(name) or _build(config)
+                episodes = workload.compose(
+                    samples, int(options.get("samples", 2)), int(resolution), int(options.get("later_clicks", 2))
+                )
+                rows += _rows(segmenter, episodes, str(options.get("workload", "auto")), common, encodes)
+            except Exception as error:  # one variant must not end the measurement of the others
+                kind = "" if isinstance(error, (UnknownOperator, NotCountable)) else f"{type(error).__name__}: "
+                reason = kind + " ".join(str(error).split())
+                rows.append({**common, "part": TOTAL, "kind": "", "size_bin": ALL, "error": reason})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def count_episode(
+    segmenter: Any, replay: Replay, index: int, encode: dict[str, Count] | None = None
+) -> list[tuple[int, dict[str, Count]]]:
+    """Count one episode: [(0, encode), (1, first click), (2, …), …].
+
+    Args:
+        segmenter: with `module` or `parts`.
+        replay: the workload on this segmenter, recorded.
+        index: which episode.
+        encode: counts of this image's encode, if known already (variants that share an encoder).
+
+    Raises:
+        UnknownOperator: an operator without a known cost.
+        NotCountable: the segmenter names no torch modules.
+    """
+    module, parts = getattr(segmenter, "module", None), dict(getattr(segmenter, "parts", None) or {})
+    if module is None and not parts:
+        raise NotCountable("not a torch model: FLOPs do not apply (segmenter.module is None)")
+    episode = replay.episodes[index]
+    if encode is None:
+        embedding, encode = _counted(lambda: segmenter.encode(episode.image), module, parts)
+    else:
+        embedding = segmenter.encode(episode.image)
+    session = segmenter.start(embedding)
+    found = [(0, encode)]
+    for k, click in enumerate(replay.clicks[index]):
+        if k:
+            replay.prepare(session, episode, k)
+        found.append((k + 1, _counted(functools.partial(session.click, click), module, parts)[1]))
+    return found
+
+
+def _counted(call: Callable[[], Any], module: Any, parts: Mapping[str, Any]) -> tuple[Any, dict[str, Count]]:
+    result: list[Any] = []
+    counts = count(lambda: result.append(call()), module, parts)
+    return result[-1], counts
+
+
+def _rows(
+    segmenter: Any, episodes: Sequence[Episode], mode: str, common: dict[str, Any],
+    encodes: dict[tuple[str, int], list[dict[str, Count]]],
+) -> list[dict[str, Any]]:  # fmt: skip
+    replay = Replay(segmenter, episodes, mode)
+    replay.record()  # also fills what a model derives from its weights once and keeps
+    known = encodes.setdefault((segmenter.encoder_key, common["resolution"]), [])
+    by_kind: dict[tuple[str, str], list[dict[str, Count]]] = {}
+    for index, episode in enumerate(episodes):
+        reused = known[index] if index < len(known) and set(known[index]) == _part_names(segmenter) else None
+        for k, counts in count_episode(segmenter, replay, index, reused):
+            kind = ("encode", "first")[k] if k < 2 else "later"
+            for in_bin in (ALL,) if kind == "encode" else (ALL, episode.size_bin):
+                by_kind.setdefault((kind, in_bin), []).append(counts)
+            if k == 0 and index == len(known):
+                known.append(counts)
+    made = []
+    for (kind, in_bin), many in by_kind.items():
+        for part in many[0]:
+            total = sum((counts[part] for counts in many), Count())
+            if part not in (TOTAL, OTHER) and total == Count():
+                continue
+            made.append({
+                **common, "part": part, "kind": kind, "size_bin": in_bin, "gmacs": total.macs / len(many) / 1e9,
+                "gflops": total.flops / len(many) / 1e9, "mbytes": total.bytes / len(many) / 1e6, "counted":
+                len(many), "workload": replay.workload, "weights_status": getattr(segmenter, "weights_status", ""),
+                "parameters": int(getattr(segmenter, "parameters", 0) or 0),
+            })  # fmt: skip
+    return made
+
+
+def _part_names(segmenter: Any) -> set[str]:
+    return {*(getattr(segmenter, "parts", None) or {}), TOTAL, OTHER}
+
+
+def _build(config: Mapping[str, Any]) -> Any:
+    from hydra.utils import instantiate
+
+    return instantiate(dict(config), _convert_="all")

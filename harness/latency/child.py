@@ -1,0 +1,160 @@
+"""The measuring child: `python -m harness.latency.child JOB.json`, one per (variant, threads, resolution).
+
+It pins itself before anything heavy is imported, builds the segmenter, and then answers one JSON line per command on
+its original standard output; whatever libraries print goes to standard error. No MLflow, no harness beyond what is
+named here.
+
+Commands: ``build``, ``warm``, ``round`` (``parts: true`` for the pass with hooks), ``stop``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.latency import pinning
+
+
+def main() -> None:
+    """Read the job, pin, answer commands until `stop` or the end of the input."""
+    job = json.loads(Path(sys.argv[1]).read_text())
+    _die_with_parent()
+    pinning.pin(job["cpus"])
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    child: Child | None = None
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            if command["do"] == "stop":
+                break
+            if command["do"] == "build":
+                child = Child(job)
+            assert child is not None
+            answer = getattr(child, command.pop("do"))(**command)
+        except MemoryError as error:
+            answer = {"error": f"out of memory: {error}"}
+        except Exception as error:  # everything a model can do wrong becomes a row
+            answer = {"error": _describe(error)}
+        answers.write(json.dumps(answer) + "\n")
+    # No tidy shutdown: destructors of thread pools can hang, and nothing is left to save.
+    answers.flush()
+    os._exit(0)
+
+
+class Child:
+    """The measured process.
+
+    Args:
+        job: `config` (of the segmenter), `threads`, `cpus`, `workload` (path), `mode` (auto, recorded, truth),
+            `path` (Python path entries of the user's own modules).
+    """
+
+    def __init__(self, job: dict[str, Any]):
+        sys.path[:0] = [p for p in job.get("path", []) if p not in sys.path]
+        pinning.set_threads(job["threads"])
+        from hydra.utils import instantiate
+
+        from harness.latency import replay, workload
+
+        self.episodes = workload.load(Path(job["workload"]))
+        self.cpus: list[int] = job["cpus"]
+        self.bare_kb = memory_kb("VmRSS")
+        self.segmenter = instantiate(job["config"], _convert_="all")
+        self.replay = replay.Replay(self.segmenter, self.episodes, job["mode"])
+        self.mode = job["mode"]
+
+    def build(self) -> dict[str, Any]:
+        """What was built; the work was done in the constructor."""
+        segmenter = self.segmenter
+        return {
+            "weights_status": str(getattr(segmenter, "weights_status", "")),
+            "rss_mb": memory_kb("VmRSS") / 1024,
+        }
+
+    def warm(self, limit_s: float) -> dict[str, Any]:
+        """Record the episodes, then replay them until the median settles or the time is up."""
+        from harness.latency.stats import settled
+
+        started = time.perf_counter()
+        self.replay.record()
+        # Memory of one image at a time: the timed passes keep the embeddings of all.
+        peak_mb = (memory_kb("VmHWM") - self.bare_kb) / 1024
+        self.replay.keep()
+        series: list[float] = []
+        while not settled(series) and (time.perf_counter() - started < limit_s or len(series) < 2):
+            series.append(sum(t["ms"] for t in self.replay.once()))
+        gc.collect()
+        gc.freeze()  # what is alive now stays so: the collection before each round has little to look at
+        return {
+            "workload": self.replay.workload,
+            "boundary": [[image, click, share] for (image, click), share in self.replay.boundary.items()],
+            "peak_mb": peak_mb,
+            "settled": settled(series),
+            "round_s": series[-1] / 1e3,
+            "warm_rounds": len(series),
+            "rss_mb": memory_kb("VmRSS") / 1024,
+        }
+
+    def round(self, parts: bool = False) -> dict[str, Any]:
+        """One timed pass over the workload, and what else the machine did meanwhile."""
+        from harness.latency import contention
+
+        # Another child ran since: one untimed click brings the code and weights of this one back into the caches.
+        self.replay.touch()
+        with _no_garbage_collection():
+            before = contention.read(self.cpus)
+            timings = self.replay.once_by_part() if parts else self.replay.once()
+            after = contention.read(self.cpus)
+        load = contention.between(before, after, len(self.cpus))
+        return {"timings": timings, "load": vars(load)}
+
+
+def memory_kb(field: str) -> int:
+    """VmRSS or VmHWM of this process in KiB; 0 where there is no /proc."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1])
+    return 0
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _describe(error: Exception) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    cause = error.__cause__
+    if cause is not None and type(error).__module__.startswith("hydra"):
+        text = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+    if "allocate memory" in text or "not enough memory" in text:
+        return f"out of memory: {text[:300]}"
+    return f"{type(error).__name__}: {text[:500]}"
+
+
+def _die_with_parent() -> None:
+    """A child that hangs must not outlive a killed parent; and it, not the parent, is the one to run out of memory."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""From the answers of the measuring children to the rows of latency.csv, latency_parts.csv and every single timing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from harness.latency import contention
+from harness.latency.stats import Interval, median_interval, ratio_interval, spread
+from harness.latency.workload import SIZE_BINS
+
+if TYPE_CHECKING:
+    from harness.latency.rounds import Runner
+
+ALL, TOTAL = "all", "total"
+CLICKS = 20  # of the field's SPC: encode / 20 + online
+COLUMNS = [
+    "variant", "threads", "resolution", "kind", "size_bin", "median_ms", "low_ms", "high_ms", "p10_ms", "p90_ms",
+    "repeats", "timings", "base", "ratio", "ratio_low", "ratio_high", "peak_rss_mb", "workload", "weights_status",
+    "steal", "other_load", "spread", "contended", "error",
+]  # fmt: skip
+PART_COLUMNS = [
+    "variant", "threads", "resolution", "part", "kind", "size_bin", "median_ms", "low_ms", "high_ms", "share",
+    "repeats", "workload", "pass",
+]  # fmt: skip
+HOOKED = "with hooks"
+
+Timing = Mapping[str, Any]
+Select = Callable[[Sequence[Timing]], list[Timing]]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The tables of a latency measurement."""
+
+    latency: pd.DataFrame
+    parts: pd.DataFrame
+    timings: pd.DataFrame
+
+
+def build(runners: Sequence[Runner], base: str | None, strict: bool = False) -> Frames:
+    """All tables; ratios are paired by round with the base's child of the same threads and resolution.
+
+    Args:
+        runners: what was measured.
+        base: name of the base variant.
+        strict: withhold the numbers of children that stayed contended.
+    """
+    bases = {(r.threads, r.resolution): r for r in runners if r.variant == base}
+    rows: list[dict[str, Any]] = []
+    for runner in runners:
+        rows += _rows(runner, bases.get((runner.threads, runner.resolution)), base or "", strict)
+    parts = [row for runner in runners for row in _part_rows(runner)]
+    return Frames(pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(parts, columns=PART_COLUMNS), _timings(runners))
+
+
+def write(out: Path, timings: pd.DataFrame, parts: pd.DataFrame, scaling: pd.DataFrame) -> None:
+    """Write what stands beside latency.csv: every timing, the parts, and the fits; empty tables are left out."""
+    out.mkdir(parents=True, exist_ok=True)
+    if len(timings):
+        timings.to_parquet(out / "latency_samples.parquet", index=False)
+    for name, frame in (("latency_parts.csv", parts), ("latency_scaling.csv", scaling)):
+        if len(frame):
+            frame.to_csv(out / name, index=False)
+
+
+def _rows(runner: Runner, base: Runner | None, base_name: str, strict: bool) -> list[dict[str, Any]]:
+    common: dict[str, Any] = {
+        "variant": runner.variant, "threads": runner.threads, "resolution": runner.resolution, "base": base_name,
+        "workload": runner.facts.get("workload", ""), "weights_status": runner.facts.get("weights_status", ""),
+        "error": runner.error,
+    }  # fmt: skip
+    if not runner.rounds:
+        reason = runner.error or "no round ended"
+        return [{**common, "kind": "", "size_bin": ALL, "repeats": 0, "timings": 0, "error": reason}]
+    contended = runner.contention()
+    common |= {
+        "peak_rss_mb": runner.facts.get("peak_mb", math.nan),
+        "steal": contention.mean(runner.loads(), "steal"),
+        "other_load": contention.mean(runner.loads(), "other_cpus"),
+        "contended": contended,
+    }
+    if strict and contended:
+        reason = f"contended ({contended}) after {len(runner.rounds)} rounds; measure.strict=true gives no number then"
+        return [{**common, "kind": "", "size_bin": ALL, "repeats": len(runner.rounds), "timings": 0, "error": reason}]
+    rows = []
+    for kind, in_bin, select in _kinds(next(iter(runner.rounds.values()))["timings"]):
+        mine = {n: select(answer["timings"]) for n, answer in runner.rounds.items()}
+        values = {n: statistic(timings, kind) for n, timings in mine.items()}
+        ratio = Interval(math.nan, math.nan, math.nan)
+        if base is not None and base.rounds:
+            shared = [n for n in values if n in base.rounds]
+            theirs = [statistic(select(base.rounds[n]["timings"]), kind) for n in shared]
+            ratio = ratio_interval([values[n] for n in shared], theirs)
+        middle = median_interval(list(values.values()))
+        single = (
+            [_ms(t, kind) for timings in mine.values() for t in timings] if kind in _PLAIN else list(values.values())
+        )
+        p10, p90 = np.percentile(single, [10, 90])
+        rows.append({
+            **common, "kind": kind, "size_bin": in_bin, "median_ms": middle.median, "low_ms": middle.low,
+            "high_ms": middle.high, "p10_ms": p10, "p90_ms": p90, "repeats": len(values), "timings": len(single),
+            "ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high,
+            "spread": spread(list(values.values())),
+        })  # fmt: skip
+    return rows
+
+
+def _part_rows(runner: Runner) -> list[dict[str, Any]]:
+    if not runner.parts:
+        return []
+    rows = []
+    for kind, in_bin, select in _kinds(runner.parts[0]["timings"]):
+        if kind not in ("encode", "first", "later"):
+            continue
+        rounds = [select(answer["timings"]) for answer in runner.parts]
+        names = sorted({name for timings in rounds for t in timings for name in t["parts"]})
+        whole = median_interval([float(np.median([t["ms"] for t in timings])) for timings in rounds]).median
+        for part in [TOTAL, *names]:
+            per_round = [
+                float(np.median([t["ms"] if part == TOTAL else t["parts"].get(part, 0.0) for t in timings]))
+                for timings in rounds
+            ]
+            middle = median_interval(per_round)
+            rows.append({
+                "variant": runner.variant, "threads": runner.threads, "resolution": runner.resolution, "part": part,
+                "kind": kind, "size_bin": in_bin, "median_ms": middle.median, "low_ms": middle.low,
+                "high_ms": middle.high, "share": middle.median / whole, "repeats": len(per_round),
+                "workload": runner.facts.get("workload", ""), "pass": HOOKED,
+            })  # fmt: skip
+    return rows
+
+
+_PLAIN = ("encode", "first", "later", "simulate")
+
+
+def _kinds(timings: Sequence[Timing]) -> list[tuple[str, str, Select]]:
+    """(kind, size bin, selection of a round's timings) of every row that these timings can fill."""
+    bins = [b for b in SIZE_BINS if any(t["size_bin"] == b for t in timings)]
+    kinds = ["encode", "first"]
+    if any(t["click"] > 1 for t in timings):
+        kinds += ["later", "online_spc", "spc20"]
+    if any("simulate_ms" in t for t in timings):
+        kinds.append("simulate")
+    return [(k, b, selection(k, b)) for k in kinds for b in ([ALL] if k == "encode" else [ALL, *bins])]
+
+
+def selection(kind: str, in_bin: str = ALL) -> Select:
+    """The timings of one round that belong to a kind and a size bin."""
+    clicks = {"encode": (0, 0), "first": (1, 1), "later": (2, math.inf), "spc20": (0, math.inf)}
+    low, high = clicks.get(kind, (1, math.inf))
+    return lambda timings: [
+        t for t in timings if low <= t["click"] <= high and (in_bin == ALL or t["size_bin"] == in_bin)
+    ]
+
+
+def statistic(timings: Sequence[Timing], kind: str) -> float:
+    """One number per round: the median of its timings, or the SPC composed of such medians.
+
+    Online SPC is the mean click of a 20-click episode, (first + 19 later) / 20; 20-SPC adds encode / 20.
+    """
+    if kind in _PLAIN:
+        return float(np.median([_ms(t, kind) for t in timings]))
+    encode, first, later = (
+        float(np.median([t["ms"] for t in selection(k)(timings)] or [math.nan])) for k in ("encode", "first", "later")
+    )
+    online = (first + (CLICKS - 1) * later) / CLICKS
+    return online if kind == "online_spc" else online + encode / CLICKS
+
+
+def _ms(timing: Timing, kind: str) -> float:
+    return timing["simulate_ms"] if kind == "simulate" else timing["ms"]
+
+
+def _timings(runners: Sequence[Runner]) -> pd.DataFrame:
+    rows = [
+        {
+            "variant": r.variant, "threads": r.threads, "resolution": r.resolution, "round": number, **timing,
+            "boundary_share": r.boundary().get((timing["image"], timing["click"]), math.nan),
+        }
+        for r in runners for number, answer in r.rounds.items() for timing in answer["timings"]
+    ]  # fmt: skip
+    return pd.DataFrame(rows)

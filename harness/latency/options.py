@@ -1,0 +1,74 @@
+"""Settings of the `measure` configuration that concern latency."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from harness.errors import UserError
+from harness.latency import pinning
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured and how carefully; see sweeps/measure/default.yaml for what each means."""
+
+    threads: tuple[int | str, ...] = (1, "all")
+    resolutions: tuple[int, ...] = (512,)
+    samples: int = 4
+    later_clicks: int = 3
+    workload: str = "auto"
+    budget_s: float = 600.0
+    min_repeats: int = 6
+    max_repeats: int = 40
+    warmup_s: float = 3.0
+    timeout_s: float = 300.0
+    strict: bool = False
+    parts: bool = False
+    memory_share: float = 0.6
+
+    @classmethod
+    def of(cls, measure: Mapping[str, Any]) -> Options:
+        """Take the known fields of a `measure` configuration.
+
+        Raises:
+            UserError: a value out of range.
+        """
+        known = {f.name for f in fields(cls)}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in measure.items() if k in known}
+        made = cls(**values)
+        if made.workload not in ("auto", "recorded", "truth"):
+            raise UserError(f"measure.workload={made.workload!r}: allowed are auto, recorded, truth.")
+        if not made.threads or not made.resolutions:
+            raise UserError(
+                "measure.threads and measure.resolutions need at least one entry, e.g. measure.threads=[1,all]."
+            )
+        if min(made.resolutions) < 32:
+            raise UserError(
+                f"measure.resolutions={list(made.resolutions)}: a longest side of at least 32 px is needed."
+            )
+        for name in ("samples", "max_repeats", "budget_s", "timeout_s"):
+            if getattr(made, name) <= 0:
+                raise UserError(f"measure.{name}={getattr(made, name)}: must be greater than 0.")
+        made.thread_counts()
+        return made
+
+    def thread_counts(self) -> list[int]:
+        """`threads` with `all` resolved, without doubles, in order.
+
+        Raises:
+            UserError: not a number or `all`, or more threads than CPUs.
+        """
+        counts: list[int] = []
+        for entry in self.threads:
+            if entry != "all" and not isinstance(entry, int):
+                raise UserError(f"measure.threads={list(self.threads)}: entries are numbers or `all`.")
+            count = pinning.all_threads() if entry == "all" else int(entry)
+            try:
+                pinning.pick_cpus(count)
+            except ValueError as error:
+                raise UserError(f"measure.{error}") from error
+            if count not in counts:
+                counts.append(count)
+        return counts

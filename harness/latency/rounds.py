@@ -1,0 +1,212 @@
+"""Measuring one resolution: children that wait side by side and take their turns in interleaved rounds."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from harness.latency import contention as latency_contention
+from harness.latency import pinning
+from harness.latency.options import Options
+from harness.latency.process import ChildFailed, ChildProcess
+from harness.latency.stats import spread
+
+Progress = Callable[[str], None]
+PARTS_SHARE = 0.2  # of the budget goes to the second pass, if there is one
+
+
+@dataclass(eq=False)
+class Runner:
+    """One child and everything that it said.
+
+    `rounds` maps the number of a round to its answer; `parts` are the answers of the second pass; `error` is why it
+    ended.
+    """
+
+    variant: str
+    threads: int
+    resolution: int
+    process: ChildProcess | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    rounds: dict[int, dict[str, Any]] = field(default_factory=dict)
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    error: str = ""
+
+    def ask(self, **command: Any) -> dict[str, Any] | None:
+        """The child's answer; None once it has failed, which is remembered."""
+        if self.process is None or self.error:
+            return None
+        try:
+            return self.process.ask(**command)
+        except ChildFailed as error:
+            self.fail(str(error))
+            return None
+
+    def loads(self) -> list[latency_contention.Load]:
+        """What else the machine did in each round."""
+        return [latency_contention.Load(**answer["load"]) for answer in self.rounds.values()]
+
+    def contention(self) -> str:
+        """Why these numbers are doubtful, or ""."""
+        totals = [sum(t["ms"] for t in answer["timings"]) for answer in self.rounds.values()]
+        return latency_contention.verdict(self.loads(), spread(totals))
+
+    def boundary(self) -> dict[tuple[int, int], float]:
+        """(image, click) -> share of boundary tokens, where known."""
+        return {(image, click): share for image, click, share in self.facts.get("boundary", [])}
+
+    def fail(self, reason: str) -> None:
+        """Remember why there is no (further) number, and end the child."""
+        self.error = reason
+        self.end()
+
+    def end(self) -> None:
+        """End the child."""
+        if self.process is not None:
+            self.process.stop()
+            self.process = None
+
+
+class Group:
+    """All (variant, threads) of one resolution.
+
+    Args:
+        variants: name -> resolved configuration.
+        base: the variant that ratios refer to.
+        settings: of the measurement.
+        resolution: longest side in pixels.
+        workload: file of the workload, in a folder that may be written to.
+        budget_s: for this resolution.
+        tell: progress.
+    """
+
+    def __init__(
+        self, variants: Mapping[str, Mapping[str, Any]], base: str | None, settings: Options, resolution: int,
+        workload: Path, budget_s: float, tell: Progress,
+    ):  # fmt: skip
+        self.variants, self.base, self.settings = variants, base, settings
+        self.resolution, self.workload, self.budget_s, self.tell = resolution, workload, budget_s, tell
+        counts = settings.thread_counts()
+        # The base comes first: it stays alive while the others come and go, when not all fit into memory.
+        names = sorted(variants, key=lambda name: name != base)
+        self.runners = [Runner(name, count, resolution) for name in names for count in counts]
+        self._parts_share = PARTS_SHARE if settings.parts else 0.0
+        self.number = 0
+
+    def run(self) -> list[Runner]:
+        """Measure; always returns every runner, with its rounds or its error."""
+        deadline = time.monotonic() + self.budget_s
+        waiting = list(self.runners)
+        staying: list[Runner] = []
+        try:
+            while waiting:
+                batch = self._start(staying, waiting)
+                share = len(batch) / (len(batch) + len(waiting))
+                parts_s = self.budget_s * self._parts_share * len(batch) / len(self.runners)
+                until = time.monotonic() + max(0.0, deadline - time.monotonic()) * share * (1 - self._parts_share)
+                # Overdrawing is shared out as well: the first batches may not take the rounds of the last ones.
+                self._rounds(staying + batch, until, until + 0.5 * self.budget_s * len(batch) / len(self.runners))
+                if self.settings.parts:
+                    self._parts(batch, parts_s)
+                staying += [r for r in batch if r.variant == self.base]
+                for runner in batch:
+                    if runner.variant != self.base:
+                        runner.end()
+        finally:
+            for runner in self.runners:
+                runner.end()
+        return self.runners
+
+    def _start(self, staying: list[Runner], waiting: list[Runner]) -> list[Runner]:
+        """Build and warm children from the front of `waiting` while they fit into memory (at least one)."""
+        limit = psutil.virtual_memory().available * self.settings.memory_share / 2**20
+        used = 0.0
+        batch: list[Runner] = []
+        at_once = pinning.all_threads()
+        while waiting and (used < limit or not batch):
+            starting = [waiting.pop(0) for _ in range(min(at_once if batch else 1, len(waiting)))]
+            for runner in starting:
+                self._launch(runner)
+            for runner in starting:
+                self.tell(f"latency {self.resolution} px: starting {runner.variant}, {runner.threads} threads")
+                self._await_build(runner)
+            for runner in starting:
+                answer = runner.ask(do="warm", limit_s=self.settings.warmup_s)
+                runner.facts.update(answer or {})
+                used += float(runner.facts.get("rss_mb", 0.0)) * 1.5 if not runner.error else 0.0
+            batch += starting
+        return batch
+
+    def _launch(self, runner: Runner) -> None:
+        job = {
+            "config": dict(self.variants[runner.variant]),
+            "threads": runner.threads,
+            "cpus": pinning.pick_cpus(runner.threads),
+            "workload": str(self.workload),
+            "mode": self.settings.workload,
+            "path": [p for p in sys.path if p],
+        }
+        name = f"child-{self.resolution}-{self.runners.index(runner)}"
+        runner.process = ChildProcess(job, self.workload.parent, name, self.settings.timeout_s)
+        try:
+            runner.process.send(do="build")
+        except ChildFailed as error:
+            runner.fail(str(error))
+
+    def _await_build(self, runner: Runner) -> None:
+        if runner.process is None:
+            return
+        try:
+            runner.facts.update(runner.process.receive())
+        except ChildFailed as error:
+            runner.fail(str(error))
+
+    def _rounds(self, runners: list[Runner], until: float, latest: float) -> None:
+        """Interleaved rounds until the deadline, at least one; to `latest` for the fewest with a finite interval."""
+        order = random.Random(0)
+        done = disturbed = 0
+        while done < self.settings.max_repeats:
+            if done and time.monotonic() >= (latest if done < self.settings.min_repeats else until):
+                return
+            alive = [r for r in runners if r.process is not None]
+            if not alive:
+                return
+            order.shuffle(alive)
+            self.number += 1
+            done += 1
+            answers = {runner: runner.ask(do="round") for runner in alive}
+            if self.settings.strict and self._disturbed([a for a in answers.values() if a]):
+                # A round is dropped for all, so that ratios stay paired; the deadline bounds the repeats.
+                disturbed += 1
+                if time.monotonic() < until:
+                    done -= 1
+                    continue
+            for runner, answer in answers.items():
+                if answer is not None:
+                    runner.rounds[self.number] = answer
+            left = max(0.0, until - time.monotonic())
+            dropped = f", {disturbed} disturbed ones dropped" if disturbed else ""
+            self.tell(f"latency {self.resolution} px: round {done}{dropped}, at most {left:.0f} s left")
+
+    def _parts(self, runners: list[Runner], seconds: float) -> None:
+        """The second pass: rounds with hooks for so long, but no fewer than `min_repeats`."""
+        started = time.monotonic()
+        for done in range(self.settings.max_repeats):
+            if done >= self.settings.min_repeats and time.monotonic() > started + seconds:
+                return
+            for runner in runners:
+                answer = runner.ask(do="round", parts=True)
+                if answer is not None:
+                    runner.parts.append(answer)
+            self.tell(f"latency {self.resolution} px: parts, round {done + 1}")
+
+    @staticmethod
+    def _disturbed(answers: list[dict[str, Any]]) -> bool:
+        return bool(latency_contention.verdict([latency_contention.Load(**a["load"]) for a in answers]))

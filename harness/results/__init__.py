@@ -1,0 +1,1 @@
+"""Rows on disk, tables from them, MLflow."""

@@ -1,0 +1,168 @@
+"""What a sweep prints: the plan before, the summary after."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from harness.clicking.loop import Truth, encode, run_episode
+from harness.planning.config import plain
+from harness.planning.plan import DatasetPlan, Plan, Variant
+from harness.results.tables import Tables, card
+
+_QUALITY = (
+    ("noc85", "NoC@85"),
+    ("noc90", "NoC@90"),
+    ("noc95", "NoC@95"),
+    ("nof90", "NoF@90"),
+    ("miou5", "5-mIoU %"),
+)
+
+
+def console() -> Console:
+    """Standard output; wide enough for the summary where it goes to a file."""
+    made = Console()
+    return made if made.is_terminal else Console(width=150)
+
+
+def print_plan(plan: Plan, config: DictConfig, console: Console) -> None:
+    """The cells, and an estimate from one short episode per variant on the first sample."""
+    from dataclasses import replace
+
+    measure: dict[str, Any] = plain(config.measure)
+    table = Table(title=f"{plan.name}: {plan.title}".rstrip(": "), title_justify="left")
+    for column in ("cell", "variant", "data set", "samples", "weights", "clicks, about"):
+        table.add_column(column, justify="right" if column in ("samples", "clicks, about") else "left")
+    total = 0.0
+    short = replace(plan.protocol, clicks=min(3, plan.protocol.clicks))
+    for data in plan.datasets:
+        for cell in (c for c in plan.cells if c.data is data):
+            seconds, weights = _episode_seconds(cell.variant, data, short, plan.protocol.clicks)
+            total += seconds * len(data.dataset)
+            name = f"{data.name} ({data.note})" if data.note else data.name
+            about = _duration(seconds * len(data.dataset))
+            table.add_row(cell.key[:8], cell.variant.name, name, str(len(data.dataset)), weights, about)
+    console.print(table)
+    parts = [f"clicks about {_duration(total)}"] if measure.get("quality", True) else []
+    if measure.get("latency"):
+        parts.append(f"latency at most {_duration(float(measure.get('budget_s') or 0))}")
+    if measure.get("flops"):
+        parts.append("FLOPs on top")
+    console.print(
+        f"protocol {plan.protocol.name}, out={config.out}; {', '.join(parts)}. Nothing was run or written.",
+        highlight=False,
+    )
+
+
+def _episode_seconds(variant: Variant, data: DatasetPlan, protocol: Any, clicks: int) -> tuple[float, str]:
+    """Seconds of a full episode, extrapolated from a short one (encode + simulated and answered clicks)."""
+    segmenter = variant.make()
+    sample = data.dataset.load(data.dataset.names[0])
+    embedding, encode_ms = encode(segmenter, sample.image)
+    start = time.perf_counter()
+    episode = run_episode(segmenter, embedding, encode_ms, Truth(sample), protocol.annotator.start(sample), protocol)
+    per_click = (time.perf_counter() - start) / max(len(episode["clicks"]), 1)
+    return encode_ms / 1e3 + per_click * clicks, card(segmenter)["weights_status"]
+
+
+def print_summary(plan: Plan, tables: Tables, out: Path, seconds: float, console: Console) -> None:
+    """The table at the end: quality with intervals, time per click, FLOPs, what failed, where everything is."""
+    for data in plan.datasets:
+        _print_dataset(plan, data, tables, console)
+    if not tables.failures.empty:
+        console.print(
+            f"[bold yellow]{len(tables.failures)} failures[/], see {out / 'failures.csv'}; the first:",
+            highlight=False,
+        )
+        first = tables.failures.iloc[0]
+        where = ", ".join(str(first[k]) for k in ("stage", "variant", "dataset", "sample") if first[k])
+        console.print(f"  {where}: {first['error']}", highlight=False, markup=False)
+    console.print(f"done in {_duration(seconds)}; rows, tables and report: {out}", highlight=False)
+
+
+def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Console) -> None:
+    protocol = plan.protocol
+    note = f" ({data.note})" if data.note else ""
+    summary = (
+        tables.summary
+        if tables.summary is not None
+        else pd.DataFrame(columns=["variant", "dataset", "size_bin", "metric"])
+    )
+    summary = summary[(summary["dataset"] == data.name) & (summary["size_bin"] == "all")]
+    samples = int(summary["samples"].max()) if len(summary) else 0
+    table = Table(
+        title=f"{data.name}{note}: {samples} of {len(data.dataset)} samples, "
+        f"protocol {protocol.name}, up to {protocol.clicks} clicks",
+        caption="95 % bootstrap intervals over samples in brackets; times are medians of later clicks, ms",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("variant")
+    table.add_column("weights")
+    for _, label in _QUALITY:
+        table.add_column(label, justify="right")
+    threads = _threads(tables.latency)
+    for count in threads:
+        table.add_column(f"click ms, {count} thr", justify="right")
+    if tables.flops is not None:
+        table.add_column("GMACs/click", justify="right")
+    status = tables.clicks.groupby("variant")["weights_status"].first().to_dict() if len(tables.clicks) else {}
+    for variant in plan.variants:
+        rows = summary[summary["variant"] == variant.name].set_index("metric")
+        cells = [_value(rows, metric, 100 if metric.startswith("miou") else 1) for metric, _ in _QUALITY]
+        cells += [_latency(tables.latency, variant.name, count) for count in threads]
+        if tables.flops is not None:
+            cells.append(_gmacs(tables.flops, variant.name))
+        base = " (base)" if variant.name == plan.base else ""
+        table.add_row(variant.name + base, status.get(variant.name, ""), *cells)
+    console.print(table)
+
+
+def _value(rows: pd.DataFrame, metric: str, scale: float) -> str:
+    if metric not in rows.index:
+        return "-"
+    value, low, high = rows.loc[metric, ["value", "low", "high"]].to_numpy(dtype=float) * scale
+    digits = 0 if metric.startswith("nof") else 1 if scale == 100 else 2
+    text = f"{value:.{digits}f}"
+    if metric.startswith("nof") or not math.isfinite(low):
+        return text
+    return f"{text} [dim]{low:.{digits}f}–{high:.{digits}f}[/]"
+
+
+def _threads(latency: pd.DataFrame | None) -> list[int]:
+    return [] if latency is None or latency.empty else sorted({int(t) for t in latency["threads"].dropna()})
+
+
+def _later(latency: pd.DataFrame, variant: str) -> pd.DataFrame:
+    rows = latency[(latency["variant"] == variant) & (latency["kind"] == "later")]
+    return rows[rows["size_bin"] == "all"] if (rows["size_bin"] == "all").any() else rows
+
+
+def _latency(latency: pd.DataFrame | None, variant: str, threads: int) -> str:
+    assert latency is not None
+    rows = _later(latency, variant)
+    rows = rows[rows["threads"] == threads]
+    if rows.empty or rows["median_ms"].isna().all():
+        return "-"
+    row = rows.sort_values("resolution").iloc[-1]
+    spread = f" [dim]{row['low_ms']:.1f}–{row['high_ms']:.1f}[/]" if math.isfinite(row["high_ms"]) else " [dim]few[/]"
+    return f"{row['median_ms']:.1f}{spread}"
+
+
+def _gmacs(flops: pd.DataFrame, variant: str) -> str:
+    rows = flops[(flops["variant"] == variant) & (flops["kind"] == "later") & (flops["part"] == "total")]
+    rows = rows[rows["size_bin"] == "all"] if (rows["size_bin"] == "all").any() else rows
+    return "-" if rows.empty or rows["gmacs"].isna().all() else f"{rows['gmacs'].mean():.2f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,127 @@
+"""From the cells of a plan to the files of a sweep (design.md, "Files of a sweep")."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from harness.machine import describe
+from harness.planning.config import plain
+from harness.planning.plan import Cell, Plan
+from harness.results.store import CLICK_COLUMNS, CellFile, Store, click_rows
+from harness.scoring import metrics
+
+FAILURE_COLUMNS = ["stage", "variant", "dataset", "sample", "error"]
+
+
+@dataclass
+class Tables:
+    """What a sweep knows so far; `None` where nothing was measured in this run (files on disk are then kept)."""
+
+    clicks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CLICK_COLUMNS))
+    summary: pd.DataFrame | None = None
+    compare: pd.DataFrame | None = None
+    latency: pd.DataFrame | None = None
+    flops: pd.DataFrame | None = None
+    machine: dict[str, Any] | None = None
+    failures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=FAILURE_COLUMNS))
+
+    def fail(self, stage: str, variant: str, error: str, dataset: str = "", sample: str = "") -> None:
+        """Record something that could not be measured."""
+        row = pd.DataFrame([[stage, variant, dataset, sample, error]], columns=FAILURE_COLUMNS)
+        self.failures = row if self.failures.empty else pd.concat([self.failures, row], ignore_index=True)
+
+
+def cell_header(cell: Cell) -> dict[str, Any]:
+    """First line of a cell's file: everything that its rows depend on."""
+    return {
+        "cell": cell.key,
+        "variant": cell.variant.name,
+        "variant_config": cell.variant.config,
+        "dataset": cell.data.name,
+        "dataset_config": cell.data.config,
+        "dataset_digest": cell.data.digest,
+        "dataset_note": cell.data.note,
+        "protocol": cell.protocol.name,
+        "protocol_record": cell.protocol.record(),
+        "deviations": cell.protocol.deviations(cell.variant.config),
+        "commit": _commit(),
+    }
+
+
+_commit = functools.lru_cache(maxsize=1)(describe.commit)
+
+
+def card(segmenter: Any) -> dict[str, Any]:
+    """What a segmenter tells about its weights; stands in every row."""
+    return {
+        "weights_status": str(getattr(segmenter, "weights_status", "unknown")),
+        "weights_digest": str(getattr(segmenter, "weights_digest", "")),
+        "parameters": int(getattr(segmenter, "parameters", 0) or 0),
+    }
+
+
+def configuration(plan: Plan, config: DictConfig, command: str) -> dict[str, Any]:
+    """config.yaml: the resolved configuration and what the plan made of it."""
+    return {
+        "command": command,
+        "ablation": {"name": plan.name, "title": plan.title, "base": plan.base},
+        "variants": {v.name: v.config for v in plan.variants},
+        "datasets": {
+            d.name: {"config": d.config, "digest": d.digest, "note": d.note, "samples": len(d.dataset)}
+            for d in plan.datasets
+        },
+        "protocol": plan.protocol.record(),
+        "resolved": plain(config),
+    }
+
+
+def write(plan: Plan, cells: Sequence[tuple[Cell, CellFile]], tables: Tables, store: Store) -> None:
+    """Make every table from the cells and put it on disk; fills `tables`."""
+    _collect(cells, tables)
+    if cells:
+        store.write_table("clicks.parquet", tables.clicks)
+        store.write_json("cells.json", [_cell_entry(cell, file) for cell, file in cells])
+        record = plan.protocol.record()
+        tables.summary = metrics.summarise(tables.clicks, record)
+        store.write_table("summary.csv", tables.summary)
+        if plan.base is not None:
+            tables.compare = metrics.compare(tables.clicks, plan.base, record)
+            store.write_table("compare.csv", tables.compare)
+    for name, frame in (("latency.csv", tables.latency), ("flops.csv", tables.flops)):
+        if frame is not None:
+            store.write_table(name, frame)
+    if tables.machine is not None:
+        store.write_json("machine.json", tables.machine)
+    store.write_table("failures.csv", tables.failures)
+
+
+def _collect(cells: Sequence[tuple[Cell, CellFile]], tables: Tables) -> None:
+    rows: list[dict[str, Any]] = []
+    bad: dict[tuple[str, str, str], list[str]] = {}
+    for cell, file in cells:
+        header = file.header
+        episodes = list(file.episodes(cell.data.dataset.names))
+        rows += click_rows(header, (e for e in episodes if not e.get("error")))
+        for episode in episodes:
+            if episode.get("error"):
+                bad.setdefault((cell.data.name, episode["sample"], episode["error"]), []).append(cell.variant.name)
+    if rows:
+        frame = pd.DataFrame(rows)
+        tables.clicks = frame[[*CLICK_COLUMNS, *(c for c in frame.columns if c not in CLICK_COLUMNS)]]
+    everyone = {cell.variant.name for cell, _ in cells}
+    for (dataset, sample, error), variants in bad.items():
+        # A bad image fails every variant alike: one row says so.
+        who = ["all"] if len(everyone) > 1 and set(variants) == everyone else variants
+        for variant in who:
+            tables.fail("clicks", variant, error, dataset, sample)
+
+
+def _cell_entry(cell: Cell, file: CellFile) -> dict[str, Any]:
+    return {**file.header, "file": str(Path("cells") / file.path.name), "episodes": len(file.done)}

@@ -1,0 +1,1 @@
+"""Episodes shown: strips, players, masks made anew."""

@@ -1,0 +1,122 @@
+"""Which episodes are shown: the worst, the median, and between two variants the largest gain and the largest loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from reports.episodes.replay import CannotReplay, Episode, Replayer
+from reports.plots.quality import curve
+from reports.read.runs import Run
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A sample worth looking at.
+
+    Attributes:
+        title, reason: heading and why it was chosen, with numbers from the rows.
+        dataset, sample, size_bin: which one.
+        variants: one, or the base and the other.
+    """
+
+    title: str
+    reason: str
+    dataset: str
+    sample: str
+    size_bin: str
+    variants: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Story:
+    """A choice with its replayed episodes."""
+
+    choice: Choice
+    episodes: tuple[Episode, ...]
+
+
+def choose(run: Run, dataset: str) -> list[Choice]:
+    """Worst and median sample of the base by mean IoU over the clicks; largest gain and loss of the other variant."""
+    rows = run.clicks[run.clicks["dataset"] == dataset]
+    means = {v: curve(rows[rows["variant"] == v]).mean(axis=1) for v in run.variants}
+    means = {v: m for v, m in means.items() if len(m)}
+    if not means:
+        return []
+    base = run.base if run.base in means else next(iter(means))
+    sizes = rows.drop_duplicates("sample").set_index("sample")["size_bin"]
+    # Equal scores fall back on the name, so that two reports of one run show the same samples.
+    order = means[base].sort_index().sort_values(kind="stable")
+    made = []
+
+    def add(title: str, reason: str, sample: str, *variants: str) -> None:
+        made.append(Choice(title, reason, dataset, sample, str(sizes.get(sample, "")), variants))
+
+    worst, median = str(order.index[0]), str(order.index[(len(order) - 1) // 2])
+    add(
+        f"Worst sample of {base}",
+        f"mean IoU over the clicks {order[worst] * 100:.1f} %, the lowest of {len(order)}",
+        worst,
+        base,
+    )
+    if median != worst:
+        add(
+            f"Median sample of {base}",
+            f"mean IoU over the clicks {order[median] * 100:.1f} %, half do better",
+            median,
+            base,
+        )
+    other = partner(run, means, base)
+    if other is not None:
+        change = (means[other] - means[base]).dropna().sort_index().sort_values(kind="stable")
+        gain, loss = str(change.index[-1]), str(change.index[0])
+        if len(change) and change[gain] > 0:
+            add(
+                f"Largest gain of {other} over {base}",
+                f"mean IoU over the clicks {change[gain] * 100:+.1f} points",
+                gain,
+                base,
+                other,
+            )
+        if len(change) and change[loss] < 0:
+            add(
+                f"Largest loss of {other} against {base}",
+                f"mean IoU over the clicks {change[loss] * 100:+.1f} points".replace("-", "−"),
+                loss,
+                base,
+                other,
+            )
+    return made
+
+
+def partner(run: Run, means: dict[str, pd.Series], base: str) -> str | None:
+    """The variant that differs most from the base over the same samples; random weights only as a last resort."""
+    others = [v for v in means if v != base]
+    others = [v for v in others if run.ranked(v)] or others
+    if not others:
+        return None
+    return max(others, key=lambda v: float((means[v] - means[base]).abs().mean()))
+
+
+def stories(run: Run, budget_s: float = 20.0) -> tuple[list[Story], list[str]]:
+    """Replayed episodes of every data set, and sentences about what could not be shown."""
+    replayer = Replayer(run, budget_s)
+    told: list[Story] = []
+    failed: dict[str, list[str]] = {}
+    for dataset in run.datasets:
+        for choice in choose(run, dataset):
+            if replayer.spent:
+                return told, [
+                    *_sentences(failed),
+                    f"Not all episodes are shown: replaying stopped after {budget_s:.0f} s.",
+                ]
+            try:
+                told.append(Story(choice, tuple(replayer.episode(v, dataset, choice.sample) for v in choice.variants)))
+            except CannotReplay as error:
+                failed.setdefault(str(error), []).append(choice.sample)
+    return told, _sentences(failed)
+
+
+def _sentences(failed: dict[str, list[str]]) -> list[str]:
+    return [f"No pictures of {', '.join(dict.fromkeys(samples))}: {error}" for error, samples in failed.items()]

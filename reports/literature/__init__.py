@@ -1,0 +1,1 @@
+"""Published numbers and what they may be compared with."""

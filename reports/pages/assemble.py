@@ -1,0 +1,121 @@
+"""Makes the whole report of a run: tables, plots, page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from reports.episodes import gallery, pictures
+from reports.pages import page
+from reports.plots import cost, parts, scaling
+from reports.plots import quality as plots
+from reports.plots.style import Plot
+from reports.read.frames import read
+from reports.read.runs import Run
+from reports.read.words import slug
+from reports.tables import latex, table
+from reports.tables import quality as tables
+
+PAGE_LIMIT = 9_500_000
+"""Bytes of a page; a mail or a wiki takes ten million."""
+FORMATS = {"md": table.to_markdown, "csv": table.to_csv, "tex": latex.to_latex}
+
+
+def build(run: str | Path, out: str | Path | None = None, episodes_s: float = 15.0) -> Path:
+    """Write the report of a sweep's folder and return the path of its page.
+
+    Args:
+        run: folder of a sweep.
+        out: folder of the report; `run/report` where None.
+        episodes_s: seconds for replaying episodes; 0 leaves the gallery out.
+
+    Raises:
+        UserError: no sweep there, or the report's folder cannot be written.
+    """
+    source = read(run)
+    return write(source, Path(out).expanduser().absolute() if out is not None else source.path / "report", episodes_s)
+
+
+def write(source: Run, folder: Path, episodes_s: float) -> Path:
+    """Write the report of a run that was read, wherever it came from."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    made, drawn = all_tables(source), all_plots(source)
+    told, problems = gallery.stories(source, episodes_s) if episodes_s > 0 else ([], [])
+    strips = [_strips(number, story) for number, story in enumerate(told, 1)]
+    try:
+        if strips:
+            (folder / "episodes").mkdir(exist_ok=True)
+        write_tables(made, folder)
+        for plot in drawn:
+            plot.save(folder)
+        for strip in (s for group in strips for s in group):
+            strip.save(folder / "episodes", ("jpg",))
+        shown = [page.shown(story, group) for story, group in zip(told, strips, strict=True)]
+        path = folder / "index.html"
+        path.write_text(_within_limit(source, made, drawn, shown, problems), encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return path
+
+
+def _within_limit(
+    source: Run, made: list[table.Table], drawn: list[Plot], shown: list[dict[str, Any]], problems: list[str]
+) -> str:
+    """The page, with as many episodes as fit."""
+    html = page.render(source, made, drawn, shown, problems)
+    while len(html.encode()) > PAGE_LIMIT and shown:
+        shown = shown[:-1]
+        more = [*problems, "Some episodes were left out to keep this page small; their pictures lie in episodes/."]
+        html = page.render(source, made, drawn, shown, more)
+    return html
+
+
+def _unwritable(folder: Path, error: OSError) -> UserError:
+    reason = error.strerror or error
+    return UserError(f"cannot write the report to {folder}: {reason}. Choose another with out=DIR.")
+
+
+def _strips(number: int, story: gallery.Story) -> list[Plot]:
+    heading = story.choice.title
+    several = len(story.episodes) > 1
+    return [
+        pictures.strip(
+            episode,
+            f"{slug(episode.dataset)}_{number}_{slug(episode.variant)}",
+            f"{heading}: {episode.variant}" if several else heading,
+        )
+        for episode in story.episodes
+    ]
+
+
+def all_tables(run: Run) -> list[table.Table]:
+    """Every table that has something to show, in the order of the page."""
+    return [made for made in tables.of(run, list(tables.ALL)) if made.rows]
+
+
+def all_plots(run: Run) -> list[Plot]:
+    """Every plot that the run has data for, in the order of the page."""
+    drawn: list[Plot | None] = []
+    for dataset in run.datasets:
+        if run.samples(dataset):
+            drawn += [plots.iou_curves(run, dataset), plots.noc_against_time(run, dataset)]
+            drawn += [plots.differences(run, dataset), plots.noc_histograms(run, dataset)]
+    drawn += [parts.stacked(run), parts.roofline(run), cost.latency_by_size(run)]
+    drawn += [cost.latency_over(run, "threads"), cost.latency_over(run, "resolution")]
+    drawn += [cost.time_against_object(run, dataset) for dataset in run.datasets]
+    drawn += [cost.time_against_boundary(run), scaling.exponents(run), scaling.attention(run)]
+    return [p for p in drawn if p is not None]
+
+
+def write_tables(made: Sequence[table.Table], folder: Path) -> None:
+    """Each table as CSV, Markdown and LaTeX, and all of them in one document of each kind."""
+    for one in made:
+        for ending, writer in FORMATS.items():
+            (folder / f"{one.name}.{ending}").write_text(writer(one), encoding="utf-8")
+    (folder / "tables.md").write_text("\n".join(map(table.to_markdown, made)), encoding="utf-8")
+    (folder / "tables.tex").write_text(latex.document(made), encoding="utf-8")

@@ -1,0 +1,171 @@
+"""One self-contained HTML page: no network, no file beside it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from reports.episodes import player
+from reports.episodes.gallery import Story
+from reports.plots.style import Plot
+from reports.read.metric_names import metric
+from reports.read.runs import Run
+from reports.tables import quality
+from reports.tables.table import Column, Table, Value
+
+_MACHINE_FIRST = ("cpu_model", "cpus", "cores_usable", "memory_gb", "python", "commit")
+
+
+def render(
+    run: Run,
+    made: Sequence[Table],
+    drawn: Sequence[Plot],
+    episodes: Sequence[Any] = (),
+    problems: Sequence[str] = (),
+) -> str:
+    """The page of one run.
+
+    Args:
+        run: the run.
+        made: tables in the order of the page.
+        drawn: plots in the order of the page.
+        episodes: the gallery as `shown` makes it.
+        problems: sentences that say what could not be shown and why.
+    """
+    machine = _flat(run.machine)
+    first = [pair for key in _MACHINE_FIRST for pair in machine if pair[0] == key]
+    return fill(
+        "page.html.j2",
+        run=run,
+        title=str(run.ablation.get("title") or run.name),
+        tables=made,
+        plots=drawn,
+        episodes=episodes,
+        headline=headline(run),
+        judged=sum(run.ranked(v) for v in run.variants) > 1,
+        notes=[*run.notes, *problems],
+        datasets=run.datasets,
+        sizes=sorted({r.size_bin for t in made for r in t.rows} - {"", "all"}, key=quality.size_order),
+        machine=first,
+        machine_more=[pair for pair in machine if pair not in first],
+        protocol=_flat(run.config.get("protocol") or {"name": run.protocol()}),
+        command=str(run.config.get("command") or f"python -m harness.sweep +ablation={run.name}"),
+        report_command=f"python -m reports {run.source or f'run={_short(run.path)}'}",
+    )
+
+
+def fill(template: str, **values: Any) -> str:
+    """A template of this package with the style, the script and what every page needs."""
+    environment = Environment(
+        loader=PackageLoader("reports"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    folder = resources.files("reports.pages") / "templates"
+    return environment.get_template(template).render(
+        is_number=lambda cell: isinstance(cell, Value),
+        sort_key=_sort_key,
+        picture=lambda plot: _image(plot.svg().encode(), "svg+xml"),
+        style=Markup((folder / "style.css").read_text()),
+        script=Markup((folder / "page.js").read_text() + (folder / "player.js").read_text()),
+        **values,
+    )
+
+
+def _short(path: Path) -> str:
+    """A path as a reader can type it: relative to where the report was made, if it lies below."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
+
+
+def shown(story: Story, strips: Sequence[Plot]) -> dict[str, Any]:
+    """A story of the gallery as the template wants it."""
+    choice = story.choice
+    return {
+        "title": choice.title,
+        "reason": choice.reason,
+        "dataset": choice.dataset,
+        "sample": choice.sample,
+        "size_bin": choice.size_bin,
+        "episodes": [
+            {
+                "variant": episode.variant,
+                "status": episode.status,
+                "note": episode.note,
+                "alt": strip.alt,
+                "strip": player.strip_image(strip),
+                "data": _script_json(player.data(episode)),
+            }
+            for episode, strip in zip(story.episodes, strips, strict=True)
+        ],
+    }
+
+
+def _script_json(value: Any) -> Markup:
+    """JSON that cannot end its script element."""
+    text = json.dumps(value, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def headline(run: Run) -> list[dict[str, str]]:
+    """The few sentences on top: what each variant changes against the base where the interval excludes zero."""
+    lines = []
+    for dataset in run.datasets:
+        whole = run.compare[(run.compare["dataset"] == dataset) & run.compare["size_bin"].isin(("", "all"))]
+        for key in ("noc90", "miou5"):
+            m = metric(key)
+            for _, line in whole[whole["metric"] == key].iterrows():
+                value = Value(
+                    float(line["difference"]) * m.scale,
+                    float(line["low"]) * m.scale,
+                    float(line["high"]) * m.scale,
+                    signed=True,
+                )
+                reading = quality.verdict(run, line)
+                if reading not in ("better", "worse"):
+                    continue
+                variant = str(line["variant"])
+                text = f"{m.title} {value.text} {'points' if m.unit == '%' else m.unit}"
+                lines.append(
+                    {
+                        "dataset": dataset,
+                        "variant": variant,
+                        "status": run.status(variant),
+                        "base": str(line["base"]),
+                        "text": text,
+                        "kind": reading,
+                    }
+                )
+    return lines
+
+
+def _image(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _sort_key(cell: object, column: Column) -> str:
+    if isinstance(cell, Value):
+        number = cell.measured if cell.measured is not None else cell.published
+        return "" if number is None else repr(number)
+    return str(cell)
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    out: list[tuple[str, str]] = []
+    for key, child in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(child, Mapping):
+            out += _flat(child, f"{name}.")
+        elif isinstance(child, (list, tuple)):
+            out.append((name, ", ".join(map(str, child))))
+        else:
+            out.append((name, "–" if child is None else str(child)))
+    return out

@@ -1,0 +1,1 @@
+"""A run's folder or server, read into frames."""

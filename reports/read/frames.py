@@ -1,0 +1,224 @@
+"""Reads the folder of a sweep into data frames, and says what an older or unfinished folder lacks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from harness.errors import UserError
+from harness.planning.identity import SCHEMA
+from reports.read.runs import Run
+from reports.read.schema import CLICKS, COMPARE, FAILURES, FLOPS, LATENCY, PARTS, SCALING, SUMMARY, TIMINGS
+
+NEWEST_SCHEMA = SCHEMA
+
+
+def read(path: str | Path) -> Run:
+    """Read the folder of a sweep; a file or column that is missing becomes a note, not an error.
+
+    Raises:
+        UserError: no such folder, no sweep in it, or a file that cannot be read.
+    """
+    folder = Path(path).expanduser().absolute()
+    if not folder.is_dir():
+        raise UserError(f"run={path}: no such folder. Give the out= folder of a sweep, for example run=runs/dha.")
+    known = (
+        "clicks.parquet",
+        "summary.csv",
+        "failures.csv",
+        "latency.csv",
+        "flops.csv",
+        "cells",
+        "config.yaml",
+    )
+    if not any((folder / name).exists() for name in known):
+        raise UserError(
+            f"run={path}: no sweep lies there (no clicks.parquet, cells/, …). Run harness.sweep out={path}."
+        )
+    notes: list[str] = []
+    config = _mapping(folder / "config.yaml", notes)
+    machine = _mapping(folder / "machine.json", notes)
+    schema = config.get("schema", machine.get("schema", NEWEST_SCHEMA))
+    if isinstance(schema, int) and schema > NEWEST_SCHEMA:
+        notes.append(f"The folder has schema {schema}, newer than this report's {NEWEST_SCHEMA}: update the harness.")
+    clicks, failed = _clicks(folder, notes)
+    summary = _csv(folder / "summary.csv", SUMMARY, notes)
+    summary, compare = _derived(folder, clicks, summary, _csv(folder / "compare.csv", COMPARE, notes), config, notes)
+    latency = _csv(folder / "latency.csv", LATENCY, notes)
+    notes += _contention(latency)
+    failures = _csv(folder / "failures.csv", FAILURES, notes, quiet=True)
+    if len(failures) == 0 and len(failed):
+        failures = failed
+    return Run(
+        path=folder,
+        name=str(_nested(config, "ablation", "name") or folder.name),
+        clicks=clicks,
+        summary=summary,
+        compare=compare,
+        latency=latency,
+        flops=_csv(folder / "flops.csv", FLOPS, notes),
+        parts=_csv(folder / "latency_parts.csv", PARTS, notes, quiet=True),
+        timings=_timings(folder / "latency_samples.parquet"),
+        scaling=_csv(folder / "latency_scaling.csv", SCALING, notes, quiet=True),
+        failures=failures,
+        machine=machine,
+        config=config,
+        notes=tuple(notes),
+    )
+
+
+def _nested(value: Any, *keys: str) -> Any:
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _mapping(path: Path, notes: list[str]) -> dict[str, Any]:
+    if not path.exists():
+        notes.append(f"{path.name} is missing.")
+        return {}
+    try:
+        text = path.read_text()
+        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(
+            f"cannot read {path}: {' '.join(str(error).split())}. Repeat the sweep's command; it writes the file anew."
+        ) from error
+    return value if isinstance(value, dict) else {}
+
+
+def _csv(path: Path, columns: Mapping[str, Any], notes: list[str], quiet: bool = False) -> pd.DataFrame:
+    if not path.exists():
+        if not quiet:
+            notes.append(f"{path.name} is missing.")
+        return pd.DataFrame(columns=list(columns))
+    try:
+        frame = pd.read_csv(path)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame(columns=list(columns))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}. Repeat the sweep's command; it writes the file anew.") from error
+    return _completed(frame, columns, path, notes)
+
+
+def _completed(frame: pd.DataFrame, columns: Mapping[str, Any], path: Path, notes: list[str]) -> pd.DataFrame:
+    missing = [c for c in columns if c not in frame]
+    needed = [c for c in missing if columns[c] is None]
+    if needed and len(frame):
+        raise UserError(
+            f"{path} lacks the column(s) {', '.join(needed)}; no report can be made of it. Repeat the sweep's command."
+        )
+    frame = frame.assign(**{c: columns[c] for c in missing})
+    if missing and len(frame):
+        notes.append(f"{path.name} comes from an older version: {', '.join(missing)} not recorded.")
+    for name, default in columns.items():
+        if isinstance(default, str):
+            frame[name] = frame[name].astype(object).where(frame[name].notna(), default).astype(str)
+    return frame
+
+
+def _contention(latency: pd.DataFrame) -> list[str]:
+    timed = latency[latency["median_ms"].notna()]
+    doubtful = timed[timed["contended"].str.strip() != ""] if len(timed) else timed
+    if len(doubtful) == 0:
+        return []
+    return [
+        f"{len(doubtful)} of {len(timed)} latency rows were taken while other work ran on the machine "
+        f"({doubtful['contended'].iloc[0]}): these times are doubtful, repeat them on an idle machine."
+    ]
+
+
+def _timings(path: Path) -> pd.DataFrame:
+    """Every single timing, where it was kept with the columns that are used."""
+    if not path.exists():
+        return pd.DataFrame(columns=list(TIMINGS))
+    try:
+        frame = pd.read_parquet(path)
+    except Exception as error:  # pyarrow raises many types of its own
+        raise UserError(f"cannot read {path}: {error}. Repeat the sweep's command with latency.") from error
+    return frame if set(TIMINGS) <= set(frame) else pd.DataFrame(columns=list(TIMINGS))
+
+
+def _clicks(folder: Path, notes: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    path = folder / "clicks.parquet"
+    failed = pd.DataFrame(columns=list(FAILURES))
+    if path.exists():
+        try:
+            frame = pd.read_parquet(path)
+        except Exception as error:  # pyarrow raises many types of its own
+            raise UserError(
+                f"cannot read {path}: {error}. Repeat the sweep's command; it writes the file anew."
+            ) from error
+        if len(frame) == 0:
+            frame = pd.DataFrame(columns=list(CLICKS))
+    else:
+        frame, failed = _from_cells(folder / "cells")
+        notes.append(
+            f"The sweep has not finished: {len(frame)} rows were read from cells/."
+            if len(frame)
+            else "clicks.parquet is missing: no quality was measured."
+        )
+    return _completed(frame, CLICKS, path, notes), failed
+
+
+def _from_cells(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of an unfinished sweep; a tail without its newline belongs to a write in progress and is left out."""
+    from harness.results.store import click_rows
+
+    rows: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else []:
+        data = path.read_bytes()
+        lines = data[: data.rfind(b"\n") + 1].decode().splitlines()
+        if not lines:
+            continue
+        header = {
+            "dataset_note": "",
+            "weights_status": "not recorded",
+            "cell": path.stem,
+            **json.loads(lines[0]),
+        }
+        episodes = {e["sample"]: e for e in map(json.loads, lines[1:])}
+        good = [e for e in episodes.values() if not e.get("error")]
+        rows += click_rows(header, good)
+        failed += [
+            {
+                "stage": "clicks",
+                "variant": header["variant"],
+                "dataset": header["dataset"],
+                "sample": e["sample"],
+                "error": e["error"],
+            }
+            for e in episodes.values()
+            if e.get("error")
+        ]
+    return pd.DataFrame(rows, columns=None if rows else list(CLICKS)), pd.DataFrame(failed, columns=list(FAILURES))
+
+
+def _derived(
+    folder: Path,
+    clicks: pd.DataFrame,
+    summary: pd.DataFrame,
+    compare: pd.DataFrame,
+    config: Mapping[str, Any],
+    notes: list[str],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Make what an unfinished sweep has not yet written from its rows, with the harness's own functions."""
+    if len(summary) or not len(clicks):
+        return summary, compare
+    from harness.scoring import metrics
+
+    protocol = config.get("protocol") if isinstance(config.get("protocol"), Mapping) else {}
+    notes.append("summary.csv was made anew from the rows.")
+    summary = _completed(metrics.summarise(clicks, dict(protocol or {})), SUMMARY, folder / "summary.csv", notes)
+    base = _nested(config, "ablation", "base")
+    if not len(compare) and base in set(clicks["variant"]):
+        compare = _completed(
+            metrics.compare(clicks, base, dict(protocol or {})), COMPARE, folder / "compare.csv", notes
+        )
+    return summary, compare

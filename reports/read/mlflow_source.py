@@ -1,0 +1,91 @@
+"""Sweeps on a tracking server, brought back into folders that every other reader of the reports takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError, near_miss
+from harness.results import (
+    mlflow as tracking,  # first: it sets what MLflow reads from the environment when it is imported
+)
+from reports.read.words import slug
+
+_FOLDER = "tables"  # artifact folder of a sweep's parent run, see harness.results.mlflow
+
+
+def fetch(experiment: str, runs: Sequence[str], uri: str | None, into: Path) -> list[tuple[str, Path]]:
+    """Download the tables of sweeps.
+
+    Args:
+        experiment: name of the MLflow experiment.
+        runs: ids (or their beginnings) or names of parent runs; empty: the newest sweep.
+        uri: tracking server; None: $MLFLOW_TRACKING_URI, or SQLite beside ./runs as the sweep writes it.
+        into: folder that gets one folder a run.
+
+    Returns:
+        (run id, folder) in the order of `runs`.
+
+    Raises:
+        UserError: no server, experiment or run, or a run without tables.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    where = uri or os.environ.get("MLFLOW_TRACKING_URI") or tracking.tracking_uri(Path("runs/any"), {})
+    if where.startswith("sqlite:///") and not Path(where.removeprefix("sqlite:///")).exists():
+        raise UserError(f"no MLflow data at {where}. Give mlflow.uri=URI or set MLFLOW_TRACKING_URI.")
+    client = MlflowClient(tracking_uri=where)
+    try:
+        return [(run.info.run_id, _download(client, run, into)) for run in _choose(client, experiment, runs, where)]
+    except MlflowException as error:
+        text = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"MLflow at {where} did not answer: {text}. Is the server up, and is mlflow.uri right?"
+        ) from error
+
+
+def _choose(client: Any, experiment: str, wanted: Sequence[str], where: str) -> list[Any]:
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        names = [e.name for e in client.search_experiments()]
+        raise UserError(f"no MLflow experiment {experiment!r} at {where}. {near_miss(experiment, names)}")
+    sweeps = list(
+        client.search_runs([found.experiment_id], "tags.`is.kind` = 'sweep'", order_by=["attributes.start_time DESC"])
+    )
+    if not sweeps:
+        raise UserError(
+            f"experiment {experiment!r} at {where} holds no sweep. Run python -m harness.sweep or harness.sync first."
+        )
+    if not wanted:
+        return sweeps[:1]
+    return [_one(sweeps, name, experiment) for name in wanted]
+
+
+def _one(sweeps: Sequence[Any], name: str, experiment: str) -> Any:
+    # Newest first, so that a name means the newest run of that name; "dead" is rather a name than the start of an id.
+    for fits in (lambda info: info.run_name == name, lambda info: info.run_id.startswith(name)):
+        for run in sweeps:
+            if fits(run.info):
+                return run
+    known = [f"{run.info.run_name} ({run.info.run_id[:8]})" for run in sweeps[:10]]
+    raise UserError(f"experiment {experiment!r} has no sweep {name!r}. The newest: {', '.join(known)}.")
+
+
+def _download(client: Any, run: Any, into: Path) -> Path:
+    folder = into / f"{slug(str(run.info.run_name or 'run'))}-{run.info.run_id[:8]}"
+    names = [item.path for item in client.list_artifacts(run.info.run_id, _FOLDER)]
+    if not names:
+        raise UserError(
+            f"MLflow run {run.info.run_id} holds no tables. Deliver the sweep again: python -m harness.sync run=DIR."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        # One by one: the server answers a folder's download with files whose names it may have changed.
+        path = Path(client.download_artifacts(run.info.run_id, name, str(folder)))
+        target = folder / Path(name).name
+        if path != target:
+            path.replace(target)
+    return folder

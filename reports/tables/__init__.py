@@ -1,0 +1,1 @@
+"""Tables as data, and their Markdown, LaTeX and CSV."""

@@ -1,0 +1,37 @@
+"""Cells of tables from rows of data frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from reports.tables.speed import finite
+from reports.tables.table import Value
+
+
+def cell_of(
+    line: Mapping[Any, Any] | pd.Series,
+    column: str,
+    scale: float,
+    digits: int,
+    source: tuple[object, ...],
+    signed: bool = False,
+) -> Value:
+    """A column of a row with its interval (`low`/`high`, or `low_ms`/`high_ms` for `median_ms`), scaled."""
+    scaled: list[float | None] = []
+    for name in (
+        column,
+        "low_ms" if column == "median_ms" else "low",
+        "high_ms" if column == "median_ms" else "high",
+    ):
+        found = finite(line[name])
+        scaled.append(None if found is None else found * scale)
+    missing = "" if scaled[0] is not None else "not measured"
+    return Value(scaled[0], scaled[1], scaled[2], digits=digits, signed=signed, source=source, missing=missing)
+
+
+def count(value: int) -> Value:
+    """A number of things."""
+    return Value(float(value), digits=0)

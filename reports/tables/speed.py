@@ -1,0 +1,81 @@
+"""Times out of latency.csv under one condition, and their ratios to a reference."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from reports.read.runs import Run
+from reports.tables.table import Value
+
+SPC = {"online_spc": "Online SPC", "spc20": "20-SPC"}
+
+
+def condition(run: Run) -> tuple[object, object] | None:
+    """The condition of every headline time: fewest threads at the largest resolution."""
+    timed = run.latency[run.latency["median_ms"].notna()]
+    if len(timed) == 0:
+        return None
+    fewest = timed[timed["threads"] == timed["threads"].min()]
+    return fewest["threads"].iloc[0], fewest["resolution"].max()
+
+
+def describe(run: Run) -> str:
+    """The condition in words."""
+    found = condition(run)
+    return "" if found is None else f"{found[0]} thread{'s' if found[0] != 1 else ''}, longest side {found[1]} px"
+
+
+def rows(run: Run, variant: str, kind: str, size_bin: str = "all") -> pd.DataFrame:
+    """Rows of a variant and kind under the headline condition."""
+    found = condition(run)
+    if found is None:
+        return run.latency.iloc[:0]
+    frame = run.latency[
+        (run.latency["variant"] == variant) & (run.latency["kind"] == kind) & run.latency["median_ms"].notna()
+    ]
+    frame = frame[(frame["threads"] == found[0]) & (frame["resolution"] == found[1])]
+    return frame[frame["size_bin"].isin((size_bin, "") if size_bin == "all" else (size_bin,))]
+
+
+def milliseconds(run: Run, variant: str, kind: str) -> float | None:
+    """Median ms of `kind`; the two SPC are composed of encode and later clicks where latency.csv does not have them.
+
+    20-SPC = encode / 20 + online (spec of the field: docs/protocols.md, "Time").
+    """
+    found = rows(run, variant, kind)
+    if len(found):
+        return float(found["median_ms"].iloc[0])
+    if kind == "online_spc":
+        return milliseconds(run, variant, "later")
+    if kind == "spc20":
+        encode, online = milliseconds(run, variant, "encode"), milliseconds(run, variant, "online_spc")
+        return None if encode is None or online is None else encode / 20 + online
+    if kind == "later":  # an older file without the row over all sizes
+        frame = run.latency[run.latency["variant"] == variant]
+        bins = pd.concat([rows(run, variant, kind, b) for b in frame["size_bin"].unique()]) if len(frame) else frame
+        return float(bins["median_ms"].median()) if len(bins) else None
+    return None
+
+
+def ratio(run: Run, variant: str, kind: str, reference: str) -> Value:
+    """Time over the reference's, with the interval paired by rounds where latency.csv has it."""
+    source = ("ratio", variant, kind, reference)
+    found = rows(run, variant, kind)
+    if len(found) and "ratio" in found and str(found["base"].iloc[0]) == reference:
+        line = found.iloc[0]
+        if math.isfinite(line["ratio"]):
+            limits = [float(line[k]) if math.isfinite(line[k]) else None for k in ("ratio_low", "ratio_high")]
+            low, high = limits if None not in limits else (None, None)
+            return Value(float(line["ratio"]), low, high, source=source)
+    mine, theirs = milliseconds(run, variant, kind), milliseconds(run, reference, kind)
+    if mine is None or theirs is None:
+        return Value(missing="not timed")
+    return Value(mine / theirs, source=source)
+
+
+def finite(value: object) -> float | None:
+    """The number, or None where there is none."""
+    number = float(value)  # type: ignore[arg-type]
+    return number if math.isfinite(number) else None

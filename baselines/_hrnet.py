@@ -202,11 +202,16 @@ class HRNet(nn.Module):
         maps = self.stage4([*maps, self.transition3[3](maps[-1])])
         return torch.cat([maps[0], *(resize(x, maps[0]) for x in maps[1:])], dim=1)
 
-    def forward(self, image: Tensor, clicks: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and auxiliary logits, each (B, 1, h, w) at stride 4."""
+    def context(self, image: Tensor, clicks: Tensor) -> tuple[Tensor, Tensor]:
+        """Return object-context features (B, 96, h, w) and auxiliary logits (B, 1, h, w) at stride 4."""
         x = self.features(image, clicks)
         auxiliary = self.aux_head(x)
         x = self.conv3x3_ocr(x)
         share = torch.softmax(auxiliary.flatten(2), dim=2)
         regions = (share @ x.flatten(2).transpose(1, 2)).transpose(1, 2).unsqueeze(3)
-        return self.cls_head(self.ocr_distri_head(x, regions)), auxiliary
+        return self.ocr_distri_head(x, regions), auxiliary
+
+    def forward(self, image: Tensor, clicks: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and auxiliary logits, each (B, 1, h, w) at stride 4."""
+        x, auxiliary = self.context(image, clicks)
+        return self.cls_head(x), auxiliary

@@ -210,6 +210,12 @@ FIGURES = [
     ("hrsam_plusplus", 1024, 626.3, 1.85),
     ("interformer_light", 512, 112.3, 5.4),
     ("ritm_hrnet18s", 400, 0.0, 17.7),  # the image and its mirror image at every click, nothing cached
+    # focalclick.md: coarse network and refiner at 256 (state-dict list: 1.765 + 0.157, …), nothing cached.
+    ("focalclick_segformer_b0_s1", 400, 0.0, 0.43 + 0.132),
+    ("focalclick_segformer_b0_s2", 400, 0.0, 1.765 + 0.157),
+    ("focalclick_segformer_b3_s2", 400, 0.0, 12.703 + 0.191),
+    ("focalclick_hrnet18s_s1", 400, 0.0, 0.904 + 0.127),
+    ("focalclick_hrnet18s_s2", 400, 0.0, 3.615 + 0.136),
 ]
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.results.csv_tables import read_csv
+
 KEYS = ["variant", "threads", "resolution", "kind", "size_bin"]
 
 
@@ -33,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="folder of a sweep")
     folders = parser.parse_args().runs
-    both = agreement(*(pd.read_csv(folder / "latency.csv") for folder in folders))
+    both = agreement(*(read_csv(folder / "latency.csv") for folder in folders))
     finite = both[both["finite"]]
     print(f"rows measured twice: {len(both)}, with finite intervals: {len(finite)}")
     if len(finite):

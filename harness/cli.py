@@ -58,6 +58,11 @@ def parser(prog: str, description: str, epilog: str = "") -> argparse.ArgumentPa
     return made
 
 
+def note(text: str) -> None:
+    """Say something on standard error that the user should know, and go on."""
+    errors.print(f"[yellow]note:[/] {_escape(text)}", highlight=False)
+
+
 def _escape(text: str) -> str:
     from rich.markup import escape
 

@@ -7,7 +7,6 @@ refused, and delivering twice changes nothing. `mlflow.json` in the folder remem
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +19,8 @@ import pandas as pd
 import yaml
 
 from harness.errors import UserError
+from harness.results import files
+from harness.results.csv_tables import read_csv
 
 _PARAMS_PER_CALL = 100
 _METRICS_PER_CALL = 500
@@ -69,9 +70,8 @@ def deliver(out: Path, settings: Mapping[str, Any]) -> str:
             f"{out} holds no sweep (no config.yaml). Give the folder that harness.sweep wrote with out=DIR."
         )
     uri = tracking_uri(out, settings)
-    with open(out.absolute().parent / ".mlflow.lock", "w") as lock:
-        # Two processes that create the SQLite schema at once crash each other.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # Two processes that create the SQLite schema at once crash each other.
+    with files.Lock(out.absolute().parent / ".mlflow.lock", wait=True):
         return _Delivery(out, uri, str(settings.get("experiment") or "interactive-segmentation")).run()
 
 
@@ -93,8 +93,7 @@ def deliver_training(folder: Path, settings: Mapping[str, Any]) -> str:
     from mlflow.entities import Metric, Param
 
     uri = tracking_uri(folder, settings)
-    with open(folder.absolute().parent / ".mlflow.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with files.Lock(folder.absolute().parent / ".mlflow.lock", wait=True):
         client = MlflowClient(tracking_uri=uri)
         name = str(settings.get("experiment") or "interactive-segmentation-training")
         found = client.get_experiment_by_name(name)
@@ -216,7 +215,7 @@ class _Delivery:
                 yield f"{metric}/{entry['dataset']}", float(value), int(str(click))
 
     def _numbers(self, entry: Mapping[str, Any]) -> Iterable[tuple[str, float, int]]:
-        summary = _read_csv(self.out / "summary.csv")
+        summary = read_csv(self.out / "summary.csv")
         for row in summary.to_dict("records"):
             if (
                 row["variant"] == entry["variant"]
@@ -227,14 +226,14 @@ class _Delivery:
                 yield name, row["value"], 0
                 yield f"{name}/low", row["low"], 0
                 yield f"{name}/high", row["high"], 0
-        for row in _read_csv(self.out / "latency.csv").to_dict("records"):
+        for row in read_csv(self.out / "latency.csv").to_dict("records"):
             if row["variant"] == entry["variant"]:
                 yield (
                     f"latency_ms/{row['kind']}/{row['threads']}thr/{row['resolution']}px/{_plain(row['size_bin'])}",
                     row["median_ms"],
                     0,
                 )
-        for row in _read_csv(self.out / "flops.csv").to_dict("records"):
+        for row in read_csv(self.out / "flops.csv").to_dict("records"):
             if row["variant"] == entry["variant"]:
                 yield f"gmacs/{row['kind']}/{row['part']}/{_plain(row['size_bin'])}", row["gmacs"], 0
 
@@ -290,9 +289,8 @@ class _Delivery:
 
     def _remember(self) -> None:
         path = self.out / _STATE
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({**_read_json(path, {}), self.uri: self.state}, indent=1))
-        os.replace(temporary, path)
+        text = json.dumps({**_read_json(path, {}), self.uri: self.state}, indent=1)
+        files.replace(path, lambda beside: beside.write_text(text))
 
 
 def _plain(name: Any) -> str:
@@ -314,11 +312,5 @@ def _read_json(path: Path, default: Any) -> Any:
     return json.loads(path.read_text()) if path.exists() else default
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    if not path.exists() or path.stat().st_size < 3:
-        return pd.DataFrame()
-    return pd.read_csv(path)
-
-
 def _empty(path: Path) -> bool:
-    return _read_csv(path).empty
+    return read_csv(path).empty

@@ -17,6 +17,7 @@ from harness.flops import measure as flops
 from harness.latency import measure as latency
 from harness.machine import describe, roofline
 from harness.planning.plan import Plan, weights_stamp
+from harness.results.csv_tables import read_csv
 from harness.results.store import Store
 from harness.results.tables import Tables
 from harness.sample import Sample
@@ -79,7 +80,7 @@ def _kept_or_new(
 ) -> pd.DataFrame | None:
     path, stamps = store.out / f"{name}.csv", _read(store.out / _STAMPS)
     if path.exists() and stamps.get(name) == stamp:
-        return pd.read_csv(path)
+        return read_csv(path)
     try:
         frame = make()
     except UserError:

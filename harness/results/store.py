@@ -10,7 +10,6 @@ nothing; one killed inside a line leaves a tail without a newline, which the nex
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -23,6 +22,7 @@ import yaml
 
 from harness.errors import UserError
 from harness.planning.identity import SCHEMA
+from harness.results import files
 
 _SYNC_EVERY_S = 1.0
 
@@ -109,14 +109,12 @@ class Store:
         self.out = Path(out).expanduser().absolute()
         try:
             (self.out / "cells").mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.out / ".lock", "w")  # noqa: SIM115 (held until the process ends)
+            self._lock = files.Lock(self.out / ".lock")
         except OSError as error:
             raise UserError(
                 f"cannot write to out={self.out}: {error.strerror}. Choose another folder with out=DIR."
             ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except files.Held as error:
             raise UserError(
                 f"another sweep is writing to {self.out}. Wait for it, or choose another out=DIR."
             ) from error
@@ -151,16 +149,12 @@ class Store:
 
     def _replace(self, name: str, write: Any) -> Path:
         path = self.out / name
-        temporary = path.with_name(f".{path.name}.tmp")
         try:
-            write(temporary)
-            os.replace(temporary, path)
+            return files.replace(path, write)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise UserError(
                 f"cannot write {path}: {error.strerror or error}. Free some space and repeat the command."
             ) from error
-        return path
 
 
 def _cut_tail(path: Path) -> list[str]:

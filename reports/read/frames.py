@@ -12,6 +12,7 @@ import yaml
 
 from harness.errors import UserError
 from harness.planning.identity import SCHEMA
+from harness.results.csv_tables import read_csv
 from reports.read.runs import Run
 from reports.read.schema import CLICKS, COMPARE, FAILURES, FLOPS, LATENCY, PARTS, SCALING, SUMMARY, TIMINGS
 
@@ -98,11 +99,11 @@ def _csv(path: Path, columns: Mapping[str, Any], notes: list[str], quiet: bool =
             notes.append(f"{path.name} is missing.")
         return pd.DataFrame(columns=list(columns))
     try:
-        frame = pd.read_csv(path)
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame(columns=list(columns))
+        frame = read_csv(path)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}. Repeat the sweep's command; it writes the file anew.") from error
+    if not len(frame.columns):
+        return pd.DataFrame(columns=list(columns))
     return _completed(frame, columns, path, notes)
 
 
@@ -118,7 +119,8 @@ def _completed(frame: pd.DataFrame, columns: Mapping[str, Any], path: Path, note
         notes.append(f"{path.name} comes from an older version: {', '.join(missing)} not recorded.")
     for name, default in columns.items():
         if isinstance(default, str):
-            frame[name] = frame[name].astype(object).where(frame[name].notna(), default).astype(str)
+            known = frame[name].notna() & (frame[name].astype(object) != "")
+            frame[name] = frame[name].astype(object).where(known, default).astype(str)
     return frame
 
 

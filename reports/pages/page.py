@@ -64,7 +64,7 @@ def render(
 def fill(template: str, **values: Any) -> str:
     """A template of this package with the style, the script and what every page needs."""
     environment = Environment(
-        loader=PackageLoader("reports"),
+        loader=PackageLoader("reports.pages"),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from click_references import ritm_click
 
-from harness.annotators import Inter2Former, Ritm
+from harness.clicking.annotators import Inter2Former, Ritm
 from harness.sample import Sample
 from harness.segmenter import Click
 

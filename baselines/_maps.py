@@ -108,10 +108,10 @@ def run_level(layers: nn.Sequential, x: Tensor, height: int, width: int) -> Tens
                 x = F.linear(x, weight, layer.bias)
             else:
                 x, norm = group_norm_linear(norm, x, weight, layer.bias), None
-    return _unnest(x, height, width, doublings)
+    return unnest(x, height, width, doublings)
 
 
-def _unnest(x: Tensor, height: int, width: int, doublings: int) -> Tensor:
+def unnest(x: Tensor, height: int, width: int, doublings: int) -> Tensor:
     """Bring (B, height * width * 4 ** doublings, C) from nested to row-major order, as a map."""
     shape = [x.shape[0], height, width, *([2, 2] * doublings), x.shape[2]]
     rows = [1, *range(3, 3 + 2 * doublings, 2)]

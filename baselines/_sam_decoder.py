@@ -1,100 +1,16 @@
-"""SAM's prompt encoder and mask decoder for any grid, with the names of HRSAM's checkpoints."""
+"""SAM's two-way mask decoder for any grid, with the names of SAM's and HRSAM's checkpoints."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines._images import bilinear
+from baselines._sam_prompts import LayerNorm2d
 
 MASKS = 4
-TABLE_SIDE = 64
-"""The grid code is computed for this grid and resized to others."""
-
-
-def to_planes(x: Tensor, height: int, width: int) -> Tensor:
-    """Return tokens (B, h * w, C) as a map (B, C, h, w)."""
-    return x.view(x.shape[0], height, width, -1).permute(0, 3, 1, 2)
-
-
-class LayerNorm2d(nn.LayerNorm):
-    """LayerNorm over the channels of (B, C, h, w), eps 1e-6."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise x (B, C, h, w)."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class PositionCode(nn.Module):
-    """Random Fourier features of points in the unit square."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.register_buffer("positional_encoding_gaussian_matrix", torch.zeros(2, dim // 2))
-
-    def forward(self, points: Tensor) -> Tensor:
-        """Encode (x, y) in [0, 1], (..., 2) -> (..., dim)."""
-        matrix = self.get_buffer("positional_encoding_gaussian_matrix")
-        turns = 2.0 * math.pi * ((2.0 * points - 1.0) @ matrix)
-        return torch.cat([turns.sin(), turns.cos()], dim=-1)
-
-
-class PromptEncoder(nn.Module):
-    """Clicks to sparse tokens, previous logits to a dense map."""
-
-    def __init__(self, dim: int = 256, kinds: int = 4) -> None:
-        super().__init__()
-        self.pos_embed_layer = PositionCode(dim)
-        # Negative, positive and, in released files, two box corners, which clicks have no use for.
-        self.point_embeds: Any = nn.ModuleList(nn.Embedding(1, dim) for _ in range(kinds))
-        self.not_a_point_embed = nn.Embedding(1, dim)
-        self.mask_downscaling = nn.Sequential(
-            nn.Conv2d(1, 4, 2, 2),
-            LayerNorm2d(4),
-            nn.GELU(),
-            nn.Conv2d(4, 16, 2, 2),
-            LayerNorm2d(16),
-            nn.GELU(),
-            nn.Conv2d(16, dim, 1),
-        )
-        self.no_mask_embed = nn.Embedding(1, dim)
-
-    def grid_code(self, height: int, width: int) -> Tensor:
-        """Return the position code (1, dim, height, width) of a grid."""
-        device = self.no_mask_embed.weight.device
-        centre = (torch.arange(TABLE_SIDE, device=device) + 0.5) / TABLE_SIDE
-        points = torch.stack([centre.expand(TABLE_SIDE, -1), centre[:, None].expand(-1, TABLE_SIDE)], dim=-1)
-        code = self.pos_embed_layer(points).permute(2, 0, 1)[None].contiguous()
-        return bilinear(code, height, width)
-
-    def sparse(self, points: Tensor, kinds: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return tokens (B, n + 1, dim): the clicks in order, then one padding token.
-
-        Args:
-            points: (B, n, 2) row and column in network pixels, without the half pixel to the centre.
-            kinds: (B, n) int64: 1 positive, 0 negative, -1 no click (a padding token).
-            size: height and width of the network input.
-        """
-        where = (points.flip(-1) + 0.5) / points.new_tensor([size[1], size[0]])
-        table = torch.cat([self.point_embeds[0].weight, self.point_embeds[1].weight])
-        clicks = self.pos_embed_layer(where) + table[kinds.clamp_min(0)]
-        padding = self.not_a_point_embed.weight
-        clicks = torch.where((kinds < 0)[:, :, None], padding, clicks)
-        return torch.cat([clicks, padding.expand(points.shape[0], 1, -1)], dim=1)
-
-    def dense(self, previous: Tensor | None, batch: int, height: int, width: int) -> Tensor:
-        """Return the dense map (B, dim, height, width) of the previous logits (B, 1, ~4h, ~4w), None for none."""
-        if previous is None:
-            return self.no_mask_embed.weight[:, :, None, None].expand(batch, -1, height, width)
-        return bilinear(self.mask_downscaling(previous), height, width)
 
 
 class DownAttention(nn.Module):
@@ -224,7 +140,7 @@ class MaskDecoder(nn.Module):
         code: Tensor,
         sparse: Tensor,
         dense: Tensor,
-        skips: tuple[Tensor, Tensor] | None = None,
+        extras: Sequence[Tensor] = (),
     ) -> tuple[Tensor, Tensor | None]:
         """Decode.
 
@@ -232,33 +148,43 @@ class MaskDecoder(nn.Module):
             image, dense: (B, dim, h, w) embedding and dense prompt.
             code: (1, dim, h, w) position code of the grid.
             sparse: (B, n, dim) click tokens.
-            skips: fine maps to add while upscaling, in nested order: (B, 4 h w, dim / 4), (B, 16 h w, dim / 8).
+            extras: further maps of the image that no click changes. Here none, or two fine maps to add while
+                upscaling, in nested order: (B, 4 h w, dim / 4), (B, 16 h w, dim / 8).
 
         Returns:
             Mask logits (B, masks, 4h, 4w) and quality predictions (B, masks), None without that head.
         """
-        batch, _, height, width = image.shape
-        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        tokens = torch.cat([own.expand(batch, -1, -1), sparse], dim=1)
+        tokens, pixels = self.attend(image, code, sparse, dense)
+        masks = self.classify(tokens, self.upscale(pixels, extras), image.shape[2], image.shape[3])
+        return masks, None if self.iou_prediction_head is None else self.iou_prediction_head(tokens[:, 0])
+
+    def own_tokens(self) -> Tensor:
+        """Return the decoder's tokens (n, dim), which go before the prompt's: quality, then one a mask."""
+        return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+
+    def attend(self, image: Tensor, code: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+        """Return all tokens (B, own + n, dim) and the image's (B, h w, dim) after the transformer."""
+        tokens = torch.cat([self.own_tokens().expand(image.shape[0], -1, -1), sparse], dim=1)
         pixels = (image + dense).flatten(2).transpose(1, 2)
-        tokens, pixels = self.transformer(tokens, pixels, code.flatten(2).transpose(1, 2))
-        fine = self.upscale(pixels, skips)
+        return self.transformer(tokens, pixels, code.flatten(2).transpose(1, 2))
+
+    def classify(self, tokens: Tensor, fine: Tensor, height: int, width: int) -> Tensor:
+        """Return mask logits (B, masks, 4 height, 4 width) of the attended tokens and of `upscale`'s features."""
         classifiers = [mlp(tokens[:, 1 + m]) for m, mlp in enumerate(self.output_hypernetworks_mlps)]
         masks = fine @ torch.stack(classifiers, dim=2)
         # From nested (token, its 2x2 children, their 2x2 children) to row-major order.
-        nested = masks.view(batch, height, width, 2, 2, 2, 2, self.masks).permute(0, 7, 1, 3, 5, 2, 4, 6)
-        quality = None if self.iou_prediction_head is None else self.iou_prediction_head(tokens[:, 0])
-        return nested.reshape(batch, self.masks, 4 * height, 4 * width), quality
+        nested = masks.view(-1, height, width, 2, 2, 2, 2, self.masks).permute(0, 7, 1, 3, 5, 2, 4, 6)
+        return nested.reshape(-1, self.masks, 4 * height, 4 * width)
 
-    def upscale(self, pixels: Tensor, skips: tuple[Tensor, Tensor] | None) -> Tensor:
+    def upscale(self, pixels: Tensor, skips: Sequence[Tensor] = ()) -> Tensor:
         """Return features (B, 16 * h * w, dim / 8) at four times the resolution, pixels nested within tokens."""
         first, norm, _, second, _ = self.output_upscaling
         assert isinstance(norm, LayerNorm2d)
         x = children(first, pixels)
-        x = x if skips is None else x + skips[0]
-        x = F.gelu(F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps))
+        x = x + skips[0] if skips else x
+        x = F.gelu(norm.last(x))
         x = children(second, x)
-        return F.gelu(x if skips is None else x + skips[1])
+        return F.gelu(x + skips[1] if skips else x)
 
 
 def children(conv: nn.Module, x: Tensor) -> Tensor:
@@ -266,9 +192,3 @@ def children(conv: nn.Module, x: Tensor) -> Tensor:
     assert isinstance(conv, nn.ConvTranspose2d) and conv.bias is not None
     weight = conv.weight.permute(2, 3, 1, 0).flatten(0, 2)
     return F.linear(x, weight, conv.bias.repeat(4)).view(x.shape[0], -1, conv.out_channels)
-
-
-def click_tensors(clicks: Sequence[tuple[float, float, bool]]) -> tuple[Tensor, Tensor]:
-    """Return points (1, n, 2) float32 and kinds (1, n) int64 of (row, column, positive)."""
-    points = torch.tensor([[y, x] for y, x, _ in clicks], dtype=torch.float32).view(1, -1, 2)
-    return points, torch.tensor([positive for _, _, positive in clicks], dtype=torch.int64).view(1, -1)

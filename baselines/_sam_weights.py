@@ -1,4 +1,7 @@
-"""Weights of SAM and SAM-HQ: transformers' names, the original names, and where a folder keeps them."""
+"""Weights of SAM and SAM-HQ: the original names, transformers' names, and where a folder keeps them.
+
+Our modules have the original names, but for the image encoder, which is transformers' and has its names there.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +16,26 @@ from baselines import _weights
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
 _PATTERNS = ("*.pth", "*.pt", "*.safetensors")
-# One matrix under two names; files may hold either or both.
-_CODE = ("shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding")
-_ORIGINAL_CODE = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+# Transformers has the one random matrix under two names; files may hold either or both.
+_CODES = ("shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding")
+_CODE = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 
-_INITIAL = {
+INITIAL = {
     end: _weights.normal(scale)
     for end, scale in (
-        ("positional_embedding", 1.0),
+        ("positional_encoding_gaussian_matrix", 1.0),
         ("iou_token.weight", 1.0),
         ("mask_tokens.weight", 1.0),
-        ("hq_token.weight", 1.0),
+        ("hf_token.weight", 1.0),
         ("pos_embed", 0.02),
         ("_embed.weight", 0.3),
         ("rel_pos_h", 0.02),
         ("rel_pos_w", 0.02),
     )
 }
-_INITIAL |= {f"point_embed.{i}.weight": _weights.normal(0.3) for i in range(4)}
+INITIAL |= {f"point_embeddings.{i}.weight": _weights.normal(0.3) for i in range(4)}
 
-# Original names to transformers', applied in this order.
+# The image encoder's original names to transformers', and the others' names the other way; in this order.
 _RULES = tuple(
     (re.compile(pattern), name)
     for pattern, name in (
@@ -44,33 +47,34 @@ _RULES = tuple(
         (r"^(vision_encoder\.neck\.)1\.", r"\1layer_norm1."),
         (r"^(vision_encoder\.neck\.)2\.", r"\1conv2."),
         (r"^(vision_encoder\.neck\.)3\.", r"\1layer_norm2."),
-        (r"\.point_embeddings\.", ".point_embed."),
-        (r"\.mask_downscaling\.0\.", ".mask_embed.conv1."),
-        (r"\.mask_downscaling\.1\.", ".mask_embed.layer_norm1."),
-        (r"\.mask_downscaling\.3\.", ".mask_embed.conv2."),
-        (r"\.mask_downscaling\.4\.", ".mask_embed.layer_norm2."),
-        (r"\.mask_downscaling\.6\.", ".mask_embed.conv3."),
-        (r"^(mask_decoder\.transformer\.layers\.\d+\.)norm", r"\1layer_norm"),
-        (r"\.norm_final_attn\.", ".layer_norm_final_attn."),
-        (r"\.output_upscaling\.0\.", ".upscale_conv1."),
-        (r"\.output_upscaling\.1\.", ".upscale_layer_norm."),
-        (r"\.output_upscaling\.3\.", ".upscale_conv2."),
-        (r"\.hf_token\.", ".hq_token."),
-        (r"\.hf_mlp\.", ".hq_mask_mlp."),
-        (r"\.compress_vit_feat\.0\.", ".compress_vit_conv1."),
-        (r"\.compress_vit_feat\.1\.", ".compress_vit_norm."),
-        (r"\.compress_vit_feat\.3\.", ".compress_vit_conv2."),
-        (r"\.embedding_encoder\.0\.", ".encoder_conv1."),
-        (r"\.embedding_encoder\.1\.", ".encoder_norm."),
-        (r"\.embedding_encoder\.3\.", ".encoder_conv2."),
-        (r"\.embedding_maskfeature\.0\.", ".mask_conv1."),
-        (r"\.embedding_maskfeature\.1\.", ".mask_norm."),
-        (r"\.embedding_maskfeature\.3\.", ".mask_conv2."),
-        # Three-layer perceptrons; the middle one last, since its new name looks like an old one.
-        (r"(_mlps\.\d+|_mlp|iou_prediction_head)\.layers\.0\.", r"\1.proj_in."),
-        (r"(_mlps\.\d+|_mlp|iou_prediction_head)\.layers\.2\.", r"\1.proj_out."),
-        (r"(_mlps\.\d+|_mlp|iou_prediction_head)\.layers\.1\.", r"\1.layers.0."),
+        (r"\.point_embed\.", ".point_embeddings."),
+        (r"\.mask_embed\.conv1\.", ".mask_downscaling.0."),
+        (r"\.mask_embed\.layer_norm1\.", ".mask_downscaling.1."),
+        (r"\.mask_embed\.conv2\.", ".mask_downscaling.3."),
+        (r"\.mask_embed\.layer_norm2\.", ".mask_downscaling.4."),
+        (r"\.mask_embed\.conv3\.", ".mask_downscaling.6."),
+        (r"^(mask_decoder\.transformer\.layers\.\d+\.)layer_norm", r"\1norm"),
+        (r"\.layer_norm_final_attn\.", ".norm_final_attn."),
+        (r"\.upscale_conv1\.", ".output_upscaling.0."),
+        (r"\.upscale_layer_norm\.", ".output_upscaling.1."),
+        (r"\.upscale_conv2\.", ".output_upscaling.3."),
+        (r"\.hq_token\.", ".hf_token."),
+        (r"\.hq_mask_mlp\.", ".hf_mlp."),
+        (r"\.compress_vit_conv1\.", ".compress_vit_feat.0."),
+        (r"\.compress_vit_norm\.", ".compress_vit_feat.1."),
+        (r"\.compress_vit_conv2\.", ".compress_vit_feat.3."),
+        (r"\.encoder_conv1\.", ".embedding_encoder.0."),
+        (r"\.encoder_norm\.", ".embedding_encoder.1."),
+        (r"\.encoder_conv2\.", ".embedding_encoder.3."),
+        (r"\.mask_conv1\.", ".embedding_maskfeature.0."),
+        (r"\.mask_norm\.", ".embedding_maskfeature.1."),
+        (r"\.mask_conv2\.", ".embedding_maskfeature.3."),
     )
+)
+# Three-layer perceptrons of transformers' files; the middle one first, since its old name is another's new one.
+_PERCEPTRONS = tuple(
+    (re.compile(rf"(_mlps\.\d+|_mlp|iou_prediction_head)\.{old}\."), rf"\1.layers.{number}.")
+    for old, number in ((r"layers\.0", 1), ("proj_in", 0), ("proj_out", 2))
 )
 
 
@@ -81,10 +85,7 @@ def prepare(build: Callable[[], nn.Module], weights: str | None, seed: int, name
         WeightsError: no weights there, or they do not fit.
     """
     if weights is None:
-        module, status = _weights.prepare(build, None, seed, name, _INITIAL)
-        state = module.state_dict()
-        state[_CODE[1]].copy_(state[_CODE[0]])
-        return module, status
+        return _weights.prepare(build, None, seed, name, INITIAL)
     path = locate(Path(weights), name)
     state, status = _weights.read(path, name)
     with torch.device("meta"):
@@ -114,17 +115,11 @@ def locate(path: Path, name: str) -> Path:
 
 
 def named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state under transformers' names, whether it has those or the original ones."""
-    result = dict(state)
-    if any(key.startswith("image_encoder.") for key in result):
-        result = {_CODE[0] if key == _ORIGINAL_CODE else _renamed(key): value for key, value in result.items()}
-    for one, other in (_CODE, _CODE[::-1]):
-        if one in result:
-            result.setdefault(other, result[one])
+    """Return a state under the names of our modules, whether it has those, transformers' or the original ones."""
+    foreign = any(".proj_in." in key for key in state)
+    result = {}
+    for key, value in state.items():
+        for pattern, name in (*_RULES, *(_PERCEPTRONS if foreign else ())):
+            key = pattern.sub(name, key)
+        result[_CODE if key in _CODES else key] = value
     return result
-
-
-def _renamed(key: str) -> str:
-    for pattern, name in _RULES:
-        key = pattern.sub(name, key)
-    return key

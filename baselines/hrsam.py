@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from baselines import _weights
 from baselines._hrsam_windows import DIM, HEADS, Grid, WindowBlock, window_cells
 from baselines._images import bilinear, mask_logits, mask_plane, normalised, pad_to, up_to_multiple
-from baselines._sam_decoder import MaskDecoder, PromptEncoder, click_tensors
+from baselines._sam_decoder import MaskDecoder
+from baselines._sam_prompts import PromptEncoder, click_tensors
 from baselines._scan import ScanBlock
 from baselines._vit import PatchEmbed
 from inter2former.encoders.hrsam import window_rotations
@@ -213,7 +214,7 @@ class HRSAM:
             (
                 f"{variant} {size} {channels} {padded_cells}",
                 _weights.digest(module.backbone),
-                _weights.digest(module.neck.pos_embed_layer),
+                _weights.digest(module.neck.position),
             )
         )
         self.parts: dict[str, nn.Module] = {

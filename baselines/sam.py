@@ -1,26 +1,24 @@
-"""SAM and SAM-HQ (ViT-B/L/H): the released networks as transformers has them, encoded once, decoded at every click.
+"""SAM and SAM-HQ (ViT-B/L/H): encoded once, decoded at every click.
 
+The image encoder is transformers'; prompt encoder and mask decoders are ours, with the names of the released files.
 All clicks go in as points. Published click numbers of SAM differ in three choices that are switches here: whether the
 last low-resolution logits are fed back, when one of several masks is chosen, and the threshold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor, nn
-from transformers import SamConfig, SamHQConfig, SamHQModel, SamModel
+from transformers.models.sam_hq.configuration_sam_hq import SamHQVisionConfig
+from transformers.models.sam_hq.modeling_sam_hq import SamHQVisionEncoder
 
-from baselines import _sam_weights, _weights
-from baselines._images import bilinear, check_image, mask_logits, mask_plane, pad_to
+from baselines import _sam_weights
+from baselines._sam_hq_decoder import HqMaskDecoder
+from baselines._sam_net import PATCH, Encoded, SamNet
+from baselines._sam_segmenter import Frame, SamSegmenter, prepare
 
-PATCH = 16
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+__all__ = ["ARCHITECTURES", "Architecture", "Frame", "Sam", "SamHQ", "build", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -40,71 +38,57 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
-def build(model: str, size: int = 1024, quality: bool = False) -> nn.Module:
-    """Return transformers' SamModel (SamHQModel if `quality`) of an architecture without trained weights."""
-    sizes = ARCHITECTURES[model]
-    vision = {
-        "hidden_size": sizes.width,
-        "num_hidden_layers": sizes.depth,
-        "num_attention_heads": sizes.heads,
-        "global_attn_indexes": list(sizes.whole),
-        "image_size": size,
-        "patch_size": PATCH,
-    }
-    prompt = {"image_size": size, "patch_size": PATCH}
-    network: Any
-    if quality:
-        decoder = {"vit_dim": sizes.width}
-        network = SamHQModel(
-            SamHQConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
-        )
-    else:
-        network = SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompt))
-    for owner in (network.shared_image_embedding, network.prompt_encoder.shared_embedding):
-        code = owner.positional_embedding.detach()
-        # Random and never trained: a buffer in the released model, a parameter in some versions of transformers.
-        del owner.positional_embedding
-        owner.register_buffer("positional_embedding", code)
-    return network
+class VitSam(SamNet):
+    """SAM on a plain vision transformer.
 
-
-@dataclass(frozen=True)
-class Frame:
-    """Where an image lies in the square network input: its own size, and its size there (top left, rest padding)."""
-
-    height: int
-    width: int
-    inner_height: int
-    inner_width: int
-
-
-def prepare(image: np.ndarray, size: int = 1024) -> tuple[Tensor, Frame]:
-    """Return the network input (1, 3, size, size) of an (H, W, 3) uint8 RGB image, and its frame.
-
-    The longest side becomes `size` by Pillow's antialiased bilinear resize on bytes, then normalisation, then zeros at
-    the bottom and the right: the steps of SAM's own predictor and of transformers' SamImageProcessor.
+    Args:
+        sizes: of the image encoder.
+        size: side of the square network input.
     """
-    height, width = check_image(image).shape[:2]
-    scale = size / max(height, width)
-    frame = Frame(height, width, max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
-    small = Image.fromarray(np.ascontiguousarray(image)).resize(
-        (frame.inner_width, frame.inner_height), Image.Resampling.BILINEAR
-    )
-    pixels = (torch.from_numpy(np.array(small)).float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
-    square = torch.zeros(1, 3, size, size)
-    square[0, :, : frame.inner_height, : frame.inner_width] = pixels.permute(2, 0, 1)
-    return square, frame
+
+    def __init__(self, sizes: Architecture, size: int, decoder: HqMaskDecoder | None = None) -> None:
+        super().__init__(decoder)
+        config = SamHQVisionConfig(
+            hidden_size=sizes.width,
+            num_hidden_layers=sizes.depth,
+            num_attention_heads=sizes.heads,
+            global_attn_indexes=list(sizes.whole),
+            image_size=size,
+            patch_size=PATCH,
+        )
+        self.vision_encoder = SamHQVisionEncoder(config)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The image encoder."""
+        return self.vision_encoder
+
+    def encode(self, square: Tensor) -> Encoded:
+        """Encode a network input (1, 3, T, T)."""
+        return self.encoded(self.vision_encoder(square).last_hidden_state)
 
 
-@dataclass(frozen=True)
-class Embedding:
-    """An encoded image: decoder inputs that no click changes, and the frame."""
+class VitSamHQ(VitSam):
+    """SAM-HQ: SAM and its decoder's further mask, which also sees an early map of the image encoder."""
 
-    maps: Mapping[str, Any]
-    frame: Frame
+    def __init__(self, sizes: Architecture, size: int) -> None:
+        super().__init__(sizes, size, HqMaskDecoder(sizes.width))
+
+    def encode(self, square: Tensor) -> Encoded:
+        """Encode a network input (1, 3, T, T)."""
+        encoded = self.vision_encoder(square)
+        image, decoder = encoded.last_hidden_state, self.mask_decoder
+        assert isinstance(decoder, HqMaskDecoder)
+        # The encoder returns the output of every block that attends to the whole image; the first counts.
+        return self.encoded(image, decoder.detail(image, encoded.intermediate_embeddings[0]))
 
 
-class Sam:
+def build(model: str, size: int = 1024, quality: bool = False) -> VitSam:
+    """Return the network of SAM (of SAM-HQ if `quality`) of an architecture without trained weights."""
+    return (VitSamHQ if quality else VitSam)(ARCHITECTURES[model], size)
+
+
+class Sam(SamSegmenter):
     """Segmenter: SAM by clicks.
 
     Args:
@@ -136,48 +120,13 @@ class Sam:
         title = type(self).__name__
         if model not in ARCHITECTURES:
             raise ValueError(f"{title} model={model!r}: choose one of {', '.join(ARCHITECTURES)}")
-        if multimask not in ("every", "first", "never"):
-            raise ValueError(f"{title} multimask={multimask!r}: choose every, first or never")
-        if size < PATCH or size % PATCH:
-            raise ValueError(f"{title} size={size}: must be a positive multiple of {PATCH}")
-        self.model, self.size = model, size
-        self.feedback, self.multimask, self.threshold = bool(feedback), multimask, float(threshold)
-        # Any: transformers' classes are not typed.
-        self.module: Any
-        self.module, self.weights_status = _sam_weights.prepare(
-            lambda: build(model, size, self.quality), weights, seed, f"{title} {model} at {size}"
-        )
-        self.parameters = _weights.count(self.module)
-        self.weights_digest = _weights.digest(self.module)
-        self.encoder_key = f"{title} {self.weights_digest} {size}"
-        self.parts: dict[str, nn.Module] = {
-            "encoder": self.module.vision_encoder,
-            "prompt": self.module.prompt_encoder,
-            "decoder": self.module.mask_decoder,
-        }
+        self.model = model
 
-    def save(self, path: str) -> None:
-        """Write the weights to a .safetensors file that `weights` takes back."""
-        _weights.save(self.module, path, self.weights_status)
+        def make() -> tuple[nn.Module, str]:
+            name = f"{title} {model} at {size}"
+            return _sam_weights.prepare(lambda: build(model, size, self.quality), weights, seed, name)
 
-    @torch.no_grad()
-    def encode(self, image: np.ndarray) -> Embedding:
-        """Encode an (H, W, 3) uint8 RGB image."""
-        square, frame = prepare(image, self.size)
-        encoded = self.module.vision_encoder(square)
-        maps = {
-            "image_embeddings": encoded.last_hidden_state,
-            "image_positional_embeddings": self.module.get_image_wide_positional_embeddings(),
-            **self._further(encoded),
-        }
-        return Embedding(maps, frame)
-
-    def start(self, embedding: Embedding) -> Session:
-        """Begin an episode."""
-        return Session(self, embedding)
-
-    def _further(self, encoded: Any) -> dict[str, Any]:
-        return {}
+        super().__init__(make, title, feedback, multimask, threshold, size)
 
 
 class SamHQ(Sam):
@@ -203,62 +152,13 @@ class SamHQ(Sam):
     ) -> None:
         self.hq_token_only = bool(hq_token_only)
         super().__init__(model, weights, feedback, multimask, threshold, size, seed)
-        self.encoder_key += f" {self.hq_token_only}"
 
-    def _further(self, encoded: Any) -> dict[str, Any]:
-        # The decoder reads the first of the global blocks only.
-        first = encoded.intermediate_embeddings[:1]
-        return {"intermediate_embeddings": first, "hq_token_only": self.hq_token_only}
+    def answer(self, masks: Tensor, quality: Tensor, several: bool) -> Tensor:
+        """Return the high-quality mask's logits (1, 1, 4h, 4w), with those of SAM's choice added to them.
 
-
-class Session:
-    """One episode: its clicks in network pixels and the last low-resolution logits."""
-
-    def __init__(self, segmenter: Sam, embedding: Embedding) -> None:
-        self.segmenter, self.embedding = segmenter, embedding
-        self.points: list[tuple[float, float]] = []
-        self.labels: list[int] = []
-        self.previous: Tensor | None = None
-        self.answers = 0
-
-    @torch.no_grad()
-    def click(self, click: Any) -> np.ndarray:
-        """Return (H, W) float32 logits after a further (y, x, positive), or None to decode again."""
-        frame, owner = self.embedding.frame, self.segmenter
-        if click is not None:
-            y, x, positive = click
-            across, down = frame.inner_width / frame.width, frame.inner_height / frame.height
-            self.points.append((x * across, y * down))
-            self.labels.append(int(positive))
-        module = owner.module
-        sparse, dense = module.prompt_encoder(
-            input_points=torch.tensor(self.points)[None, None] if self.points else None,
-            input_labels=torch.tensor(self.labels)[None, None] if self.points else None,
-            input_boxes=None,
-            input_masks=self.previous if owner.feedback else None,
-        )
-        several = owner.multimask == "every" or (owner.multimask == "first" and self.answers == 0)
-        masks, quality = module.mask_decoder(
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=several,
-            **self.embedding.maps,
-        )
-        self.answers += 1
-        best = int(quality[0, 0].argmax()) if several else 0
-        best = min(best, masks.shape[2] - 1)  # the high-quality token alone is one mask
-        self.previous = masks[:, 0, best : best + 1]
-        return self._restore(self.previous)
-
-    def replace_prediction(self, mask: np.ndarray) -> None:
-        """Take an (H, W) bool mask for the last answer."""
-        frame, size = self.embedding.frame, self.segmenter.size
-        inner = bilinear(mask_plane(mask), frame.inner_height, frame.inner_width)
-        side = 4 * (size // PATCH)
-        self.previous = mask_logits(bilinear(pad_to(inner, size, size), side, side))
-
-    def _restore(self, low: Tensor) -> np.ndarray:
-        """Resize (1, 1, h, w) to the square, cut the padding off, resize to the image."""
-        frame, size = self.embedding.frame, self.segmenter.size
-        inner = bilinear(low, size, size)[..., : frame.inner_height, : frame.inner_width]
-        return bilinear(inner, frame.height, frame.width)[0, 0].contiguous().numpy()
+        Args:
+            masks: (1, 5, 4h, 4w) logits, the high-quality mask last; quality: (1, 4), of SAM's masks only.
+            several: whether SAM's choice is among masks 1 to 3, or mask 0.
+        """
+        best = masks[:, 4:]
+        return best if self.hq_token_only else super().answer(masks[:, :4], quality, several) + best

@@ -18,7 +18,8 @@ from baselines import _lite, _weights
 from baselines._images import bilinear, mask_logits, mask_plane
 from baselines._lite import DIM, PATCH, Frame, LiteSegmenter, LiteTrainee
 from baselines._maps import nest
-from baselines._sam_decoder import MaskDecoder, PromptEncoder, click_tensors
+from baselines._sam_decoder import MaskDecoder
+from baselines._sam_prompts import PromptEncoder, click_tensors
 from inter2former.encoders.lite import LiteEncoder
 
 FINE = (96, 32)
@@ -87,7 +88,7 @@ class SamLiteNet(nn.Module):
         batch, _, h, w = image.shape
         sparse = self.neck.sparse(points, kinds, (PATCH * h, PATCH * w))
         dense = self.neck.dense(previous, batch, h, w)
-        return self.decode_head(image, code, sparse, dense, (skips[0], skips[1]))[0]
+        return self.decode_head(image, code, sparse, dense, skips)[0]
 
     def forward(self, image: Tensor, points: Tensor, kinds: Tensor, previous: Tensor | None = None) -> Tensor:
         """Return logits (B, 1, H, W) of a normalised image (B, 3, H, W), its clicks and its last logits."""

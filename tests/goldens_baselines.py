@@ -83,7 +83,35 @@ _SPECIAL: dict[str, list[tuple[str, str, float, float]]] = {
         ("head.conv_seg.weight", "fan", -8.0, 0.0),
         ("head.conv_seg.bias", "affine", 0.02, 1.7),
     ],
+    "sam": [
+        ("iou_prediction_head.layers.2.bias", "scale", 1.5, 0.0),
+        ("hf_mlp.layers.2.weight", "fan", 0.3, 0.0),
+        ("positional_encoding_gaussian_matrix", "scale", 1.0, 0.0),
+        ("prompt_encoder.point_embeddings", "scale", 1.0, 0.0),
+        ("_embed.weight", "scale", 1.0, 0.0),
+        ("_token.weight", "scale", 1.0, 0.0),
+        ("_tokens.weight", "scale", 1.0, 0.0),
+    ],
+    "mobilesam": [
+        ("iou_prediction_head.layers.2.bias", "scale", 1.0, 0.0),
+        ("running_var", "absolute", 0.1, 1.0),
+        ("attention_biases", "scale", 1.0, 0.0),
+        ("positional_encoding_gaussian_matrix", "scale", 1.0, 0.0),
+        ("prompt_encoder.point_embeddings", "scale", 1.0, 0.0),
+        ("_embed.weight", "scale", 1.0, 0.0),
+        ("_token.weight", "scale", 1.0, 0.0),
+        ("_tokens.weight", "scale", 1.0, 0.0),
+    ],
+    "efficientsam": [
+        ("positional_encoding_gaussian_matrix", "scale", 1.0, 0.0),
+        ("_points.weight", "scale", 1.0, 0.0),
+        ("_embeddings.weight", "scale", 1.0, 0.0),
+        ("_token.weight", "scale", 1.0, 0.0),
+        ("_tokens.weight", "scale", 1.0, 0.0),
+    ],
 }
+_SPECIAL["sam_hq"] = _SPECIAL["sam"]
+_BEGINNINGS = ("neck.point_embeds", "prompt_encoder.point_embeddings")
 
 
 def weight(model: str, key: str, shape: Iterable[int], dtype: str = "float32") -> np.ndarray | None:
@@ -94,7 +122,7 @@ def weight(model: str, key: str, shape: Iterable[int], dtype: str = "float32") -
     draw = normal(key, shape)
     fan = math.sqrt(math.prod(shape[1:])) if len(shape) > 1 else 1.0
     for pattern, kind, gain, offset in _SPECIAL[model]:
-        if key.startswith(pattern) if pattern == "neck.point_embeds" else key.endswith(pattern):
+        if key.startswith(pattern) if pattern in _BEGINNINGS else key.endswith(pattern):
             if kind == "fan":
                 return draw * _F(gain / fan)
             if kind == "scale":

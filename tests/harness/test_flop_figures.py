@@ -209,6 +209,8 @@ FIGURES = [
     ("hrsam", 1024, 450.4, 1.85),
     ("hrsam_plusplus", 1024, 626.3, 1.85),
     ("interformer_light", 512, 112.3, 5.4),
+    ("sam_vit_b", 1024, 486.04, 1.847),
+    ("sam_hq_vit_b", 1024, 486.04 + 4.16, 4.273),
     ("ritm_hrnet18s", 400, 0.0, 17.7),  # the image and its mirror image at every click, nothing cached
     # focalclick.md: coarse network and refiner at 256 (state-dict list: 1.765 + 0.157, …), nothing cached.
     ("focalclick_segformer_b0_s1", 400, 0.0, 0.43 + 0.132),

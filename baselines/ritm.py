@@ -1,4 +1,4 @@
-"""RITM HRNet18s (Sofiiuk et al. 2021): image, clicks and last mask go through the whole network at every click.
+"""RITM (Sofiiuk et al. 2021): image, clicks and last mask go through the whole network at every click.
 
 What "no encode-once" costs: nothing is kept between clicks but the last probability map. The switches are those of
 the published evaluation: zoom-in to the object from the second click on, and averaging with the mirrored image.
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines import _weights, _zoom
-from baselines._hrnet import HRNet
+from baselines._hrnet import LAYOUTS, HRNet
 from baselines._images import check_image, mask_plane
 from baselines._zoom import Kept, Point, Region, cut, extent, normalise
 
@@ -36,12 +36,12 @@ class Scale(nn.Module):
 
 
 class RitmNet(nn.Module):
-    """The network, with the parameter names of the released checkpoint."""
+    """The network, with the parameter names of the released checkpoints. `backbone`: a name of `_hrnet.LAYOUTS`."""
 
-    def __init__(self) -> None:
+    def __init__(self, backbone: str = "hrnet18s") -> None:
         super().__init__()
         self.maps_transform = nn.Sequential(nn.Conv2d(3, 16, 1), nn.LeakyReLU(0.2), nn.Conv2d(16, 64, 3, 2, 1), Scale())
-        self.feature_extractor = HRNet()
+        self.feature_extractor = HRNet(LAYOUTS[backbone])
 
     def forward(self, image: Tensor, maps: Tensor) -> Tensor:
         """Return logits (B, 1, H, W).
@@ -62,9 +62,10 @@ class Embedding:
 
 
 class Ritm:
-    """Segmenter: RITM with the HRNet18s backbone.
+    """Segmenter: RITM.
 
     Args:
+        backbone: "hrnet18s", "hrnet18" or "hrnet32".
         weights: a released .pth or a saved .safetensors file; None for seeded random values.
         zoom_in: from the second click on, run on a crop around the object.
         flip: average the logits of the image and the mirrored image.
@@ -81,6 +82,7 @@ class Ritm:
 
     def __init__(
         self,
+        backbone: str = "hrnet18s",
         weights: str | None = None,
         zoom_in: bool = True,
         flip: bool = True,
@@ -90,17 +92,23 @@ class Ritm:
         empty_zoom: str = "keep",
         seed: int = 0,
     ) -> None:
+        if backbone not in LAYOUTS:
+            raise ValueError(f"ritm backbone={backbone!r}: choose {', '.join(LAYOUTS)}")
         if target_size < 32:
             raise ValueError(f"ritm target_size={target_size}: at least 32 pixels (400; 600 on DAVIS)")
         if expansion < 1 or min_crop < 1:
             raise ValueError(f"ritm expansion={expansion}, min_crop={min_crop}: both must be 1 or more")
         if empty_zoom not in EMPTY_ZOOM:
             raise ValueError(f"ritm empty_zoom={empty_zoom!r}: choose {' or '.join(EMPTY_ZOOM)}")
-        self.empty_zoom = empty_zoom
+        self.backbone, self.empty_zoom = backbone, empty_zoom
         self.zoom_in, self.flip = bool(zoom_in), bool(flip)
         self.target_size, self.expansion, self.min_crop = target_size, expansion, min_crop
         module, self.weights_status = _weights.prepare(
-            RitmNet, weights, seed, "RITM HRNet18s", {"scale": lambda shape, _: torch.full(shape, 0.05)}
+            lambda: RitmNet(backbone),
+            weights,
+            seed,
+            f"RITM {backbone.replace('hrn', 'HRN')}",
+            {"scale": lambda shape, _: torch.full(shape, 0.05)},
         )
         assert isinstance(module, RitmNet)
         self.module = module

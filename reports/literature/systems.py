@@ -71,6 +71,8 @@ class System:
         """Whether a published row is of this system: method, backbone, all parts, form; sizes are another question."""
         if any(state != "on" for _, state in self.switches):
             return False
+        if row.method == "RITM" and "baseline" in row.variant:  # another network, which takes no previous mask
+            return False
         if self.small or row.method != self.method or not same_backbone(self.backbone, row.backbone):
             return False
         return not self.form or self.form == _published_form(row)

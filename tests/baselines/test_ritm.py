@@ -1,8 +1,7 @@
-"""RITM HRNet18s: keys, cost, clicks, zoom-in, flip, weight files."""
+"""RITM: keys, cost, clicks, zoom-in, flip, weight files."""
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -33,32 +32,51 @@ def answers(segmenter, image, clicks=CLICKS):
     return [session.click(click) for click in clicks]
 
 
-def test_golden_keys_and_shapes_load_strictly(tmp_path):
-    file = BASELINE_GOLDENS.folder / "ritm_hrnet18s_state_dict.json"
-    if not file.is_file():
-        pytest.skip(f"{file} is absent")
-    listed = json.loads(file.read_text())
+BACKBONES = {"hrnet18s": (4_220_047, 929), "hrnet18": (10_032_019, 1_895), "hrnet32": (30_951_363, 1_895)}
+"""ritm_pipeline.md: parameters and entries."""
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_golden_keys_and_shapes_load_strictly(tmp_path, backbone):
+    listed = BASELINE_GOLDENS.read_json(f"ritm_{backbone}_state_dict.json")
     kinds = {"float32": torch.float32, "int64": torch.int64}
     state = {key: torch.ones(shape, dtype=kinds[kind]) for key, shape, kind in listed["state_dict"]}
-    torch.save({"state_dict": state, "config": {}}, tmp_path / "ritm.pth")
-    segmenter = Ritm(weights=str(tmp_path / "ritm.pth"))
+    torch.save({"state_dict": state, "config": {"model_name": backbone}}, tmp_path / "ritm.pth")
+    segmenter = Ritm(backbone, weights=str(tmp_path / "ritm.pth"))
     assert segmenter.weights_status == "released"
     assert list(segmenter.module.state_dict()) == list(state)
-    # ritm_hrnet18s.md and the list beside the goldens.
-    assert segmenter.parameters == listed["parameters"]["total"] == 4220047
+    assert (segmenter.parameters, len(state)) == BACKBONES[backbone]
+    assert segmenter.parameters == listed["parameters"]["total"]
     for name, count in listed["parameters"].items():
         if name != "total" and count:  # those without parameters need no module here
             assert _weights.count(segmenter.module.get_submodule(name)) == count, name
+    other = "hrnet32" if backbone == "hrnet18" else "hrnet18"
+    with pytest.raises(_weights.WeightsError, match=f"do not fit RITM HRNet{other[5:]}"):
+        Ritm(other, weights=str(tmp_path / "ritm.pth"))
 
 
-def test_cost_of_one_click_at_400():
-    """ritm_hrnet18s.md: 8.85 GMACs of convolutions (+0.002 OCR products)."""
+@pytest.mark.parametrize(("backbone", "gmacs"), [("hrnet18s", 8.8515), ("hrnet18", 15.286), ("hrnet32", 41.252)])
+def test_cost_of_one_click_at_400(backbone, gmacs):
+    """ritm_pipeline.md and the lists beside the goldens: convolutions and OCR's products, without the mirror image."""
     with torch.device("meta"):
-        net = RitmNet().eval()
+        net = RitmNet(backbone).eval()
         maps = torch.empty(1, 3, 400, 400)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             net(maps, maps)
-    assert counter.get_total_flops() / 2e9 == pytest.approx(8.8496 + 0.0019, rel=1e-3)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(gmacs, rel=1e-3)
+
+
+@pytest.mark.parametrize("backbone", ["hrnet18", "hrnet32"])
+def test_wider_backbones_click_through_an_image(backbone):
+    segmenter = Ritm(backbone, target_size=64)
+    scores = answers(segmenter, picture(50, 70))
+    assert all(np.isfinite(score).all() and score.shape == (50, 70) for score in scores)
+    assert segmenter.encoder_key == Ritm(target_size=64).encoder_key  # the image alone
+
+
+def test_an_unknown_backbone_is_refused():
+    with pytest.raises(ValueError, match="backbone='hrnet48': choose hrnet18s, hrnet18, hrnet32"):
+        Ritm("hrnet48")
 
 
 def test_one_region_takes_the_same_context_everywhere(ritm):

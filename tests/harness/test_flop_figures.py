@@ -211,7 +211,9 @@ FIGURES = [
     ("interformer_light", 512, 112.3, 5.4),
     ("sam_vit_b", 1024, 486.04, 1.847),
     ("sam_hq_vit_b", 1024, 486.04 + 4.16, 4.273),
-    ("ritm_hrnet18s", 400, 0.0, 17.7),  # the image and its mirror image at every click, nothing cached
+    ("ritm_hrnet18s", 400, 0.0, 17.7),
+    ("ritm_hrnet18", 400, 0.0, 30.57),
+    ("ritm_hrnet32", 400, 0.0, 82.50),  # the image and its mirror image at every click, nothing cached
     # focalclick.md: coarse network and refiner at 256 (state-dict list: 1.765 + 0.157, …), nothing cached.
     ("focalclick_segformer_b0_s1", 400, 0.0, 0.43 + 0.132),
     ("focalclick_segformer_b0_s2", 400, 0.0, 1.765 + 0.157),

@@ -247,6 +247,8 @@ def test_published_rows_go_to_their_own_system_only() -> None:
     mine["sam_vit_b"] = systems.identify({"_target_": "baselines.sam.Sam", "model": "vit_b"})
     mine["sam_single"] = systems.identify({"_target_": "baselines.sam.Sam", "model": "vit_b", "multimask": "never"})
     mine["hrsam"] = systems.identify({"_target_": "baselines.hrsam.HRSAM", "variant": "hrsam"})
+    for backbone in ("hrnet18", "hrnet32"):
+        mine[f"ritm_{backbone}"] = systems.identify({**VARIANTS["ritm_hrnet18s"], "backbone": backbone})
     found: dict[tuple[str, str, str], set[str]] = {}
     for row in published.load():
         if row.metric in tables_published.PUBLISHED and not row.variant.startswith("ablation"):
@@ -263,8 +265,10 @@ def test_published_rows_go_to_their_own_system_only() -> None:
         method, backbone, variant = key
         if method == "InterFormer" and "ViT-B" in backbone:
             assert names == {"interformer_light"}, key
-        elif method == "RITM" and backbone == "HRNet18s":
-            assert names == {"ritm_hrnet18s"}, key
+        elif method == "RITM" and variant == "non-iterative baseline":
+            assert names == set(), key
+        elif method == "RITM":
+            assert names == {f"ritm_{backbone.lower()}"}, key
         elif method == "SAM" and backbone == "ViT-B" and variant.startswith("multimask"):
             assert names == {"sam_vit_b"}, key
         else:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from baselines import _weights
 from baselines._images import MEAN, STD, bilinear, normalised, pad_to, up_to_multiple
 from inter2former import batched, checkpoints
+from inter2former.training import initial_entries, pretrained_entries
 from inter2former.weights import BASE, find
 
 DIM = 96
@@ -187,6 +188,14 @@ class LiteTrainee(Generic[Net]):
             tokens, *fine = keep(module.backbone, planes, lambda: batched.maps_of(module.backbone(planes)))
             encoded: tuple[Tensor, ...] = module.finish(tokens, fine)
         return encoded
+
+    def initial(self, name: str) -> dict[str, Tensor]:
+        """Return the entries of the weights that `name` stands for, see `initial_entries`."""
+        return initial_entries(name)
+
+    def pretrained(self) -> dict[str, Tensor]:
+        """Return the entries that a weight file may leave out, see `pretrained_entries`."""
+        return pretrained_entries(self.module)
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """The context of the network's forward passes."""

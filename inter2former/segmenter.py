@@ -17,6 +17,7 @@ from inter2former.config import SWITCHES, Config, choose, make_config
 from inter2former.inputs import Frame, frame_image, prepare
 from inter2former.label_map import ClickLike, add_clicks, add_prediction, new_label_map
 from inter2former.model import ImageState, Inter2Former
+from inter2former.training import Inter2FormerTrainee
 from inter2former.weights import locate
 
 SHARED = ("backbone.", "edge_detector.")
@@ -168,6 +169,10 @@ class Inter2FormerSegmenter:
     def start(self, embedding: Embedding) -> Session:
         """Begin a fresh episode on an encoded image."""
         return Session(self, embedding)
+
+    def trainee(self, precision: str = "fp32") -> Inter2FormerTrainee:
+        """Return what a training loop needs of the model."""
+        return Inter2FormerTrainee(self.model, precision)
 
 
 class Point(NamedTuple):

@@ -91,18 +91,19 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def weights_to_keep(module: torch.nn.Module, half: bool = False) -> dict[str, torch.Tensor]:
-    """What must be stored of a trained module: all but what of the pretrained trunk is as its package has it.
+def weights_to_keep(
+    module: torch.nn.Module, pretrained: Mapping[str, torch.Tensor], half: bool = False
+) -> dict[str, torch.Tensor]:
+    """What must be stored of a trained module: all but the pretrained entries that have kept their values.
 
     Args:
+        pretrained: entries that the model has from elsewhere, by their names in the module.
         half: store matrices, kernels and tables in float16; vectors (norms, biases) and fixed filters stay as they are.
     """
-    packaged = _packaged_trunk()
     kept = {}
     for name, value in module.state_dict().items():
         value = value.detach().cpu().contiguous().clone()
-        original = packaged.get(name.rpartition("trunk.")[2]) if "trunk." in name else None
-        if original is not None and torch.equal(original, value):
+        if name in pretrained and torch.equal(pretrained[name], value):
             continue
         kept[name] = halved(name, value) if half else value
     return kept
@@ -113,17 +114,15 @@ def halved(name: str, value: torch.Tensor) -> torch.Tensor:
     return value.half() if value.dtype == torch.float32 and value.dim() > 1 and "canny." not in name else value
 
 
-def _packaged_trunk() -> dict[str, torch.Tensor]:
-    """The pretrained trunk of the lite models by name; empty where its package is not installed."""
-    from inter2former.encoders.lite import Trunk
-
-    trunk = Trunk()
-    return dict(trunk.state_dict()) if trunk.load_pretrained() else {}
-
-
-def save_weights(path: Path, module: torch.nn.Module, metadata: Mapping[str, str], half: bool = False) -> None:
-    """Write the weights as safetensors with string metadata."""
+def save_weights(
+    path: Path,
+    module: torch.nn.Module,
+    metadata: Mapping[str, str],
+    pretrained: Mapping[str, torch.Tensor],
+    half: bool = False,
+) -> None:
+    """Write the weights as safetensors with string metadata; `pretrained` and `half` as in `weights_to_keep`."""
     from safetensors.torch import save_file
 
-    kept = weights_to_keep(module, half)
+    kept = weights_to_keep(module, pretrained, half)
     save_atomically(path, lambda temporary: save_file(kept, str(temporary), dict(metadata)))

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from harness.errors import UserError
 from harness.machine import describe
@@ -105,7 +107,7 @@ def train(run: Run, data: Data, root: Config, config: DictConfig, world: World, 
     if config.keep_features:
         trainee.keep = Features(data.cache / FOLDER)
     if run.init:
-        load_init(trainee.module, Path(run.init).expanduser(), console)
+        load_init(trainee, run.init, console)
     material = Material(data.photographs, data.scenes, settings.mixture)
     batches = Batches(
         material, settings.augmentation, settings.seed, settings.batch, settings.sizes, world.rank, world.size
@@ -138,7 +140,8 @@ def finish(run: Run, data: Data, trainer: Trainer) -> None:
     """Write the averaged weights and the record of the run."""
     module = trainer.trainee.module
     trainer.average.swap(module)
-    save_weights(run.folder / WEIGHTS, module, metadata(run, trainer))
+    pretrained = trainer.trainee.pretrained() if hasattr(trainer.trainee, "pretrained") else {}
+    save_weights(run.folder / WEIGHTS, module, metadata(run, trainer), pretrained)
     trainer.average.swap(module)
     write_record(run, data, trainer, "done")
 
@@ -146,9 +149,8 @@ def finish(run: Run, data: Data, trainer: Trainer) -> None:
 def metadata(run: Run, trainer: Trainer) -> dict[str, str]:
     """What the weight file says of itself; `config` is what the model's own loader asks for."""
     values = {"variant": json.dumps(run.variant), "steps": str(trainer.step), "weights_status": "trained here"}
-    config: Any = getattr(trainer.trainee.module, "config", None)
-    if hasattr(config, "record"):
-        values |= {"format": "inter2former", "config": json.dumps(config.record())}
+    if hasattr(trainer.trainee, "metadata"):
+        values |= trainer.trainee.metadata()
     return values
 
 
@@ -179,28 +181,22 @@ def last_validation(trainer: Trainer) -> dict[str, float]:
     return {k: v for k, v in entries[-1].items() if k.startswith("val_")} if entries else {}
 
 
-def load_init(module: torch.nn.Module, path: Path, console: Console) -> None:
-    """Start from weights of another run; entries that are missing or of another shape stay as they are."""
-    from inter2former import weights
-    from inter2former.checkpoints import CheckpointError, read_safetensors
+def load_init(trainee: Any, name: str, console: Console) -> None:
+    """Start from weights of another run, or from packaged ones; entries that do not fit stay as they are.
 
-    packaged = weights.FOLDER / f"{path}.safetensors"
-    if path.name == str(path) and packaged.is_file():
-        path = packaged  # a name, also that of an encoder alone, on which decoders then begin at random
-    if not path.is_file():
-        raise UserError(
-            f"init={path}: no such file. Give the weights.safetensors of a run, or one of "
-            f"{', '.join(sorted(p.stem for p in weights.FOLDER.glob('*.safetensors')))}, or leave init out."
-        )
-    own = module.state_dict()
+    Raises:
+        UserError: there are no such weights.
+    """
+    module = trainee.module
     try:
-        given, _ = read_safetensors(path)
-    except CheckpointError as error:
-        raise UserError(f"init={path}: {error}") from error
-    fitting = {k: v.to(own[k].dtype) for k, v in given.items() if k in own and own[k].shape == v.shape}
+        entries = trainee.initial(name) if hasattr(trainee, "initial") else load_file(Path(name).expanduser())
+    except (ValueError, OSError, SafetensorError) as error:
+        raise UserError(f"init={name}: {error}, or leave init out.") from error
+    own = module.state_dict()
+    fitting = {k: v.to(own[k].dtype) for k, v in entries.items() if k in own and own[k].shape == v.shape}
     module.load_state_dict(fitting, strict=False)
     console.print(
-        f"started from {path}: {len(fitting)} entries taken, {len(given) - len(fitting)} do not fit", highlight=False
+        f"started from {name}: {len(fitting)} entries taken, {len(entries) - len(fitting)} do not fit", highlight=False
     )
 
 

@@ -248,7 +248,7 @@ def test_trained_weights_give_the_same_scores(system, half, tmp_path):
     image, click = photograph(50, 70), Click(20, 30, True)
     expected = system.start(system.encode(image)).click(click)
     path = tmp_path / "weights.safetensors"
-    save_weights(path, system.module, {"weights_status": "trained here"}, half=half)
+    save_weights(path, system.module, {"weights_status": "trained here"}, system.trainee().pretrained(), half)
     loaded = type(system)(weights=str(path), seed=9)
     assert loaded.weights_status == "trained here"
     assert (loaded.start(loaded.encode(image)).click(click) == expected).all()

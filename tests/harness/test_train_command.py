@@ -89,16 +89,16 @@ def test_training_does_not_begin_with_the_packaged_weights_unless_asked() -> Non
     assert command.untrained({"weights": "a.safetensors"}) == {"weights": "a.safetensors"}
     fresh = Inter2FormerSegmenter(weights=None)
     packaged = Inter2FormerSegmenter(weights="lite")
-    command.load_init(fresh.module, Path("lite"), Console(stderr=True))
+    command.load_init(fresh.trainee(), "lite", Console(stderr=True))
     assert fresh.weights_digest == packaged.weights_digest
     with pytest.raises(UserError, match=r"init=nothing: no such file.*lite"):
-        command.load_init(fresh.module, Path("nothing"), Console(stderr=True))
+        command.load_init(fresh.trainee(), "nothing", Console(stderr=True))
 
 
 def test_a_decoder_can_begin_at_random_on_the_packaged_encoder() -> None:
     fresh, packaged = Inter2FormerSegmenter(weights=None, seed=1), Inter2FormerSegmenter(weights="lite")
     before = {name: value.clone() for name, value in fresh.module.state_dict().items()}
-    command.load_init(fresh.module, Path("lite-encoder"), Console(stderr=True))
+    command.load_init(fresh.trainee(), "lite-encoder", Console(stderr=True))
     for name, value in packaged.module.state_dict().items():
         source = value if name.startswith(("backbone.", "edge_detector.")) else before[name]
         assert torch.equal(fresh.module.state_dict()[name], source), name

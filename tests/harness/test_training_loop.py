@@ -318,7 +318,7 @@ def test_a_trunk_with_a_rate_is_trained_and_kept(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in trunk.state_dict().items()}
     run.run(lambda _: None)
     assert {name for name, value in before.items() if not value.equal(trunk.state_dict()[name])} == trained
-    kept = checkpoints.weights_to_keep(run.trainee.module)
+    kept = checkpoints.weights_to_keep(run.trainee.module, run.trainee.pretrained())
     assert {name.removeprefix("backbone.trunk.") for name in kept if "trunk." in name} == trained
 
 

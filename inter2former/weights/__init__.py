@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from inter2former.config import Config
+from inter2former.weightfiles import BASE
+
+__all__ = ["BASE", "DEFAULT", "FOLDER", "find", "locate", "names", "names_for"]
 
 FOLDER = Path(__file__).resolve().parent
 DEFAULT = "default"
-BASE = "base"
-"""Key of a file's metadata: name of the file beside it that has the entries that it leaves out."""
 _TRAINED_APART = {("dha", "full"): "dha_full", ("dha", "bsq"): "dha_bsq"}
 """Switch states that run on the weights of `dha=on`, but that the package may have own weights for."""
 _OWN = {("dha", "vq"): "dha_vq", ("hmoe", "dense"): "hmoe_dense"}

@@ -91,16 +91,16 @@ def _read_one(path: Path) -> WeightFile:
     size = regular_file(path)
     with open(path, "rb") as file:
         start = file.read(512)
+    if start[8:9] == b"{":  # first, as the length before it may begin like a pickle
+        sizes, metadata = safetensorfiles.read_header(path, size)
+        _check_total(sum(sizes.values()))
+        return WeightFile(path, safetensorfiles.read_tensors(path), metadata)
     if start.startswith(torchfiles.ZIP):
         return _from_torch(torchfiles.read_zip(path, size))
     if start.startswith(b"\x80"):
         return _from_torch(torchfiles.read_legacy(path, size))
     if start[257:262] == b"ustar" or start.startswith(b"storages"):
         raise refused(f"a tar archive of torch before 0.2, which nothing here reads; {_SAVE_ANEW}")
-    if start[8:9] == b"{":
-        sizes, metadata = safetensorfiles.read_header(path, size)
-        _check_total(sum(sizes.values()))
-        return WeightFile(path, safetensorfiles.read_tensors(path), metadata)
     raise damaged(f"it begins with {shown(ascii(start[:12]))}, as no .pth or .safetensors file does")
 
 

@@ -88,6 +88,13 @@ def test_the_content_decides_not_the_suffix(tmp_path):
     assert all(torch.equal(read(tmp_path / name).state["a"], torch.ones(2)) for name in ("a.safetensors", "b.pth"))
 
 
+def test_a_header_whose_length_looks_like_a_pickle(tmp_path):
+    for padding in range(256):  # among the lengths is one that begins with pickle's first byte, 0x80
+        header = json.dumps({"a": entry()}).encode()
+        header_file(tmp_path / "a.safetensors", header + b" " * padding, np.ones(2, "<f4").tobytes())
+        assert torch.equal(read(tmp_path / "a.safetensors").state["a"], torch.ones(2))
+
+
 def module_of(name: str, **members) -> types.ModuleType:
     module = types.ModuleType(name)
     for key, value in members.items():

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib.util
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -15,6 +12,7 @@ from omegaconf import DictConfig
 from harness.errors import UserError, near_miss
 from harness.planning.config import Config, build, overlay, plain
 from harness.planning.identity import SCHEMA
+from harness.planning.stamps import weights_stamp
 from harness.protocol import Protocol
 
 
@@ -158,35 +156,3 @@ def _datasets(root: Config, config: DictConfig) -> list[DatasetPlan]:
             raise UserError(f"data set {label or dataset.name!r} has no samples; check root, limit and shard.")
         plans.append(DatasetPlan(label or dataset.name, settings, dataset, dataset.digest()))
     return plans
-
-
-def weights_stamp(config: dict[str, Any]) -> str:
-    """Digest of the weights that a variant names, so that new weights make a new cell.
-
-    A name that is no path ("default") means packaged weights: the `weights/` folder beside the class counts, or, for
-    classes that have none, that of `inter2former`, which holds the decoders on its encoder.
-    """
-    weights = config.get("weights")
-    if not isinstance(weights, str):
-        return ""
-    path = Path(weights).expanduser()
-    if not path.exists():
-        for name in (str(config.get("_target_", "")).partition(".")[0], "inter2former"):
-            package = importlib.util.find_spec(name) if name else None
-            folder = Path((package.submodule_search_locations or [""])[0]) / "weights" if package else path
-            if folder.is_dir():
-                return _content(folder)
-    return _content(path)
-
-
-@functools.lru_cache(maxsize=64)
-def _content(path: Path) -> str:
-    """Digest of a weight file or folder; read once per process, since every variant and data set asks for it."""
-    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix not in {".py", ".pyc", ".md"})
-    digest = hashlib.sha256()
-    for file in files or [path] * path.is_file():
-        digest.update(file.name.encode())
-        with open(file, "rb") as handle:
-            while block := handle.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()[:16]

@@ -31,7 +31,18 @@ from inter2former.weightfiles.limits import (
     some,
 )
 
-__all__ = ["BASE", "DroppedWarning", "WeightFile", "WeightFileError", "locate", "parse_json", "read", "shown", "some"]
+__all__ = [
+    "BASE",
+    "DroppedWarning",
+    "WeightFile",
+    "WeightFileError",
+    "locate",
+    "parse_json",
+    "read",
+    "regular_file",
+    "shown",
+    "some",
+]
 
 BASE = "base"
 """Key of a file's metadata: name of the file beside it that has the entries that it leaves out."""
@@ -116,7 +127,7 @@ def _from_torch(file: torchfiles.TorchFile) -> WeightFile:
         content = inner[0]
     reader = file.reader
     if not isinstance(content, dict) or not any(isinstance(value, TensorRecord) for value in content.values()):
-        parts = [f"no state dict inside, found {_found(content)}"]
+        parts = [f"no state dict inside: no tensors, found {_found(content)}"]
         parts += [f"it asks for {some(reader.hostile)} to be called, as attacks do"] * bool(reader.hostile)
         raise refused("; ".join(parts))
     if len(content) > MOST_ENTRIES:

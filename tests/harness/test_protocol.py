@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,8 @@ import sweeps
 from harness.clicking.annotators import Inter2Former, Jitter, Ritm
 from harness.errors import UserError
 from harness.planning.config import build
-from harness.planning.plan import _content, weights_stamp
+from harness.planning.stamps import content as stamp_of
+from harness.planning.stamps import weights_stamp
 from harness.protocol import Protocol
 from harness.results.stages import _stamp
 
@@ -106,6 +108,28 @@ def test_new_weights_under_the_same_name_are_measured_again(tmp_path):
     stamps = []
     for content in (b"one", b"two", b"one"):
         file.write_bytes(content)
-        _content.cache_clear()  # read once per process: a sweep's weights do not change while it runs
+        stamp_of.cache_clear()  # read once per process: a sweep's weights do not change while it runs
         stamps.append(_stamp("flops", plan, {}, []))
     assert stamps[0] == stamps[2] != stamps[1]
+
+
+def test_a_whole_tree_or_a_device_is_no_weights_and_is_not_read(tmp_path, monkeypatch):
+    """`weights=/usr` once hashed the whole tree first."""
+    for number in range(1_100):
+        (tmp_path / f"{number}.txt").write_text("words")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "ring").symlink_to("ring")
+    named = {name: {"_target_": "a.B", "weights": str(tmp_path / name)} for name in ("ring", "none")}
+    assert weights_stamp(named["ring"]) == weights_stamp(named["none"])  # there is nothing under either name
+    monkeypatch.setattr("builtins.open", lambda *_, **__: pytest.fail("a file was read"))
+    for weights, cause in {
+        str(tmp_path): "more than 1,000 files",
+        "/usr": "more than 1,000 files",
+        str(tmp_path / "fifo"): "a FIFO, socket or device",
+        "/dev/zero": "a FIFO, socket or device",
+        "x" * 300: "File name too long",
+        "~nobody-of-this-name/x": "~nobody-of-this-name",
+    }.items():
+        with pytest.raises(UserError, match=cause) as caught:
+            weights_stamp({"_target_": "baselines.sam.Sam", "weights": weights})
+        assert "give the weight file" in str(caught.value) and "\n" not in str(caught.value)

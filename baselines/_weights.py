@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
 import zlib
@@ -99,6 +100,9 @@ def load(
             parts.append(f"{len(missing)} of {len(own)} expected keys are missing ({_some(missing)})")
         if surplus:
             parts.append(f"{len(surplus)} are unknown ({_some(surplus)})")
+        if missing and surplus:
+            nearest = difflib.get_close_matches(missing[0], surplus[:2000], n=1, cutoff=0.0)[0]
+            parts.append(f"nearest to {missing[0]} is {weightfiles.shown(nearest)}")
         if shapes:
             key = shapes[0]
             got, expected = tuple(state[key].shape), tuple(own[key].shape)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,10 @@ def load_checkpoint(folder: Path, identity: Mapping[str, Any], device: torch.dev
     if not path.exists():
         return None
     try:
+        _check(path)
         state = torch.load(path, map_location=device, weights_only=True)
+        if not (isinstance(state, dict) and isinstance(state.get("identity"), dict) and state.keys() >= _PARTS):
+            raise ValueError("not the parts of a run")
     except Exception as error:
         raise UserError(
             f"{path} cannot be read ({type(error).__name__}). Remove it to start this run afresh."
@@ -73,6 +77,22 @@ def load_checkpoint(folder: Path, identity: Mapping[str, Any], device: torch.dev
             f"{folder} holds a run with other settings ({shown}). Give another folder (out=DIR), or remove {path}."
         )
     return state
+
+
+_PARTS = {"identity", "step", "seconds", "module", "optimizer", "average", "random"}
+
+
+def _check(path: Path) -> None:
+    """Raise ValueError unless it is a plain file that `save_checkpoint` may have written: an archive, uncompressed.
+
+    torch's reader would unpack a bomb, wait for a FIFO, and read formats from before its archives by other rules.
+    """
+    if not path.is_file():
+        raise ValueError("no plain file")
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(m.compress_type for m in members) or sum(m.file_size for m in members) > path.stat().st_size:
+        raise ValueError("a compressed archive")
 
 
 def _short(value: Any) -> str:

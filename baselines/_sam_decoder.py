@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -56,28 +56,31 @@ class TwoWayLayer(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.cross_attn_token_to_image = DownAttention(dim, heads, dim // 2)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = TokenMlp(dim, hidden)
+        self.mlp: nn.Module = TokenMlp(dim, hidden)
         self.norm3 = nn.LayerNorm(dim)
         self.cross_attn_image_to_token = DownAttention(dim, heads, dim // 2)
         self.norm4 = nn.LayerNorm(dim)
 
     def forward(self, q: Tensor, k: Tensor, q_code: Tensor, k_code: Tensor) -> tuple[Tensor, Tensor]:
-        """Update tokens q (B, n, dim) and image k (B, h * w, dim); the first layer replaces q, without position."""
-        if self.first:
-            q = self.norm1(self.self_attn(q, q, q))
-        else:
-            q = self.norm1(q + self.self_attn(q + q_code, q + q_code, q))
+        """Update tokens q (B, n, dim) and image k (B, h * w, dim)."""
+        q = self.attend_tokens(q, q_code)
         q = self.norm2(q + self.cross_attn_token_to_image(q + q_code, k + k_code, k))
         q = self.norm3(q + self.mlp(q))
         return q, self.norm4(k + self.cross_attn_image_to_token(k + k_code, q + q_code, q))
+
+    def attend_tokens(self, q: Tensor, q_code: Tensor) -> Tensor:
+        """Return tokens (B, n, dim) after self-attention and norm; the first layer replaces them, without position."""
+        if self.first:
+            return self.norm1(self.self_attn(q, q, q))
+        return self.norm1(q + self.self_attn(q + q_code, q + q_code, q))
 
 
 class TwoWayTransformer(nn.Module):
     """Two layers and a last look of the tokens at the image."""
 
-    def __init__(self, dim: int, heads: int, hidden: int) -> None:
+    def __init__(self, dim: int, heads: int, hidden: int, layer: type[TwoWayLayer] = TwoWayLayer) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(TwoWayLayer(dim, heads, hidden, first=number == 0) for number in range(2))
+        self.layers = nn.ModuleList(layer(dim, heads, hidden, first=number == 0) for number in range(2))
         self.final_attn_token_to_image = DownAttention(dim, heads, dim // 2)
         self.norm_final_attn = nn.LayerNorm(dim)
 
@@ -114,13 +117,22 @@ class MaskDecoder(nn.Module):
         hidden: width of the token MLP.
         masks: number of mask tokens.
         quality: predict the masks' quality.
+        layer: of the transformer.
+        head: makes a perceptron of (dim, hidden, out) for the tokens.
     """
 
     def __init__(
-        self, dim: int = 256, heads: int = 8, hidden: int = 2048, masks: int = MASKS, quality: bool = True
+        self,
+        dim: int = 256,
+        heads: int = 8,
+        hidden: int = 2048,
+        masks: int = MASKS,
+        quality: bool = True,
+        layer: type[TwoWayLayer] = TwoWayLayer,
+        head: Callable[[int, int, int], nn.Module] = SmallMlp,
     ) -> None:
         super().__init__()
-        self.transformer = TwoWayTransformer(dim, heads, hidden)
+        self.transformer = TwoWayTransformer(dim, heads, hidden, layer)
         self.masks = masks
         self.iou_token = nn.Embedding(1, dim)
         self.mask_tokens = nn.Embedding(masks, dim)
@@ -131,21 +143,21 @@ class MaskDecoder(nn.Module):
             nn.ConvTranspose2d(dim // 4, dim // 8, 2, 2),
             nn.GELU(),
         )
-        self.output_hypernetworks_mlps = nn.ModuleList(SmallMlp(dim, dim, dim // 8) for _ in range(masks))
-        self.iou_prediction_head = SmallMlp(dim, dim, masks) if quality else None
+        self.output_hypernetworks_mlps = nn.ModuleList(head(dim, dim, dim // 8) for _ in range(masks))
+        self.iou_prediction_head = head(dim, dim, masks) if quality else None
 
     def forward(
         self,
         image: Tensor,
         code: Tensor,
         sparse: Tensor,
-        dense: Tensor,
+        dense: Tensor | None,
         extras: Sequence[Tensor] = (),
     ) -> tuple[Tensor, Tensor | None]:
         """Decode.
 
         Args:
-            image, dense: (B, dim, h, w) embedding and dense prompt.
+            image, dense: (B, dim, h, w) embedding and dense prompt, None for none.
             code: (1, dim, h, w) position code of the grid.
             sparse: (B, n, dim) click tokens.
             extras: further maps of the image that no click changes. Here none, or two fine maps to add while
@@ -162,10 +174,10 @@ class MaskDecoder(nn.Module):
         """Return the decoder's tokens (n, dim), which go before the prompt's: quality, then one a mask."""
         return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
 
-    def attend(self, image: Tensor, code: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+    def attend(self, image: Tensor, code: Tensor, sparse: Tensor, dense: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return all tokens (B, own + n, dim) and the image's (B, h w, dim) after the transformer."""
         tokens = torch.cat([self.own_tokens().expand(image.shape[0], -1, -1), sparse], dim=1)
-        pixels = (image + dense).flatten(2).transpose(1, 2)
+        pixels = (image if dense is None else image + dense).flatten(2).transpose(1, 2)
         return self.transformer(tokens, pixels, code.flatten(2).transpose(1, 2))
 
     def classify(self, tokens: Tensor, fine: Tensor, height: int, width: int) -> Tensor:

@@ -73,7 +73,7 @@ class HqMaskDecoder(MaskDecoder):
         return unnest(nested, height, width, 2).permute(0, 3, 1, 2)
 
     def forward(
-        self, image: Tensor, code: Tensor, sparse: Tensor, dense: Tensor, extras: Sequence[Tensor] = ()
+        self, image: Tensor, code: Tensor, sparse: Tensor, dense: Tensor | None, extras: Sequence[Tensor] = ()
     ) -> tuple[Tensor, Tensor | None]:
         """Decode as `MaskDecoder` does; `extras` is (`detail`'s map,).
 

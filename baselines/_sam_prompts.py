@@ -33,6 +33,16 @@ class LayerNorm2d(nn.LayerNorm):
         return super().forward(x)
 
 
+def sam_neck(width: int, out: int = 256) -> nn.Sequential:
+    """Return what follows an image encoder of SAM's kind: (B, width, h, w) -> (B, out, h, w)."""
+    return nn.Sequential(
+        nn.Conv2d(width, out, 1, bias=False),
+        LayerNorm2d(out),
+        nn.Conv2d(out, out, 3, padding=1, bias=False),
+        LayerNorm2d(out),
+    )
+
+
 class PositionCode(nn.Module):
     """Random Fourier features of points in the unit square."""
 

@@ -211,6 +211,9 @@ FIGURES = [
     ("interformer_light", 512, 112.3, 5.4),
     ("sam_vit_b", 1024, 486.04, 1.847),
     ("sam_hq_vit_b", 1024, 486.04 + 4.16, 4.273),
+    ("mobilesam", 1024, 38.77, 1.847),
+    ("efficientsam_ti", 1024, 102.27, 1.845),
+    ("efficientsam_s", 1024, 245.62, 1.845),
     ("ritm_hrnet18s", 400, 0.0, 17.7),
     ("ritm_hrnet18", 400, 0.0, 30.57),
     ("ritm_hrnet32", 400, 0.0, 82.50),  # the image and its mirror image at every click, nothing cached

@@ -5,12 +5,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from harness.text import printable
 
-class UserError(Exception):
+
+class _Told(Exception):
+    """Its message can be printed and stored, whatever file names it quotes."""
+
+    def __init__(self, *arguments: object):
+        super().__init__(*(printable(a) if isinstance(a, str) else a for a in arguments))
+
+
+class UserError(_Told):
     """Something the user can fix: the message names the value, what is allowed, and the fix; exit code 2."""
 
 
-class SampleError(Exception):
+class SampleError(_Told):
     """One sample cannot be used (unreadable image, mask of another size, …). It becomes a row of failures.csv."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.datasets.files import FileDataset
 from harness.datasets.masks import Rule
 from harness.datasets.pairs import Entry, Listing, by_stem, pair
+from harness.text import sample_name
 
 
 class Berkeley(FileDataset):
@@ -37,9 +38,9 @@ class Berkeley(FileDataset):
         used: set[str] = set()
         entries = []
         for stem, found in masks.items():
-            image = stem if stem in images or "#" not in stem else stem.rpartition("#")[0]
-            used.add(image)
-            entries.append(pair(stem, images.get(image, []), found, f"images/{image}.*", f"masks/{stem}.*"))
+            image = stem if images.of(stem) or "#" not in stem else stem.rpartition("#")[0]
+            used |= {sample_name(path.stem) for path in images.of(image)}
+            entries.append(pair(stem, images.of(image), found, f"images/{image}.*", f"masks/{stem}.*"))
         entries += [self._without_mask(stem, found) for stem, found in images.items() if stem not in used]
         return Listing(entries)
 

@@ -11,12 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from harness.datasets import doubts
+from harness.datasets.decode import header
 from harness.datasets.files import FileDataset
+from harness.datasets.folder import Folder
 from harness.datasets.loader import prefetch
+from harness.datasets.pairs import Entry
 from harness.datasets.problems import kind_of
 from harness.errors import SampleError
 from harness.sample import Sample
 from harness.scoring.overlap import SIZE_BINS, size_bin
+from harness.text import printable
 
 # Samples of the complete sets in the field's tables (protocols.md, section 4); another number is another data set.
 COMPLETE = {
@@ -89,6 +94,11 @@ class _Tally:
     soft: list[str] = field(default_factory=list)
     tiny: list[str] = field(default_factory=list)
     full: list[str] = field(default_factory=list)
+    whole: int = 0
+    turned: list[str] = field(default_factory=list)
+    deep: list[str] = field(default_factory=list)
+    looked_at: set[Path] = field(default_factory=set)
+    rims: list[str] = field(default_factory=list)
     images: dict[bytes, list[str]] = field(default_factory=dict)
     pairs: dict[bytes, list[str]] = field(default_factory=dict)
 
@@ -101,22 +111,36 @@ class _Tally:
             self.tiny.append(sample.name)
         if objects > _FULL_SHARE * sample.mask.size:
             self.full.append(sample.name)
+        self.whole += doubts.fills_the_image(sample)
         image = hashlib.blake2b(np.ascontiguousarray(sample.image).tobytes(), digest_size=16).digest()
         mask = hashlib.blake2b(np.ascontiguousarray(sample.mask).tobytes(), digest_size=16).digest()
         # Several objects of one image file are no duplicates.
-        file = sample.name if image_file is None else str(image_file)
+        file = sample.name if image_file is None else printable(image_file)
         if file not in self.images.setdefault(image, []):
             self.images[image].append(file)
         self.pairs.setdefault(image + mask, []).append(sample.name)
 
     def add_values(self, dataset: FileDataset, name: str) -> None:
         entry = dataset.entries[name]
+        if doubts.turned_alone(entry.image, entry.mask):
+            self.turned.append(name)
         if entry.value is not None:
+            self._add_instances(dataset, entry)
             return
         found = np.unique(dataset.read_values(entry))
         self.values.update(int(v) for v in found)
-        if len(found) > _SOFT_VALUES and dataset.rule.equals is None and not dataset.rule.indices:
+        if len(found) > _SOFT_VALUES and not dataset.rule.named and not dataset.rule.indices:
             self.soft.append(name)
+        if dataset.rule.above and found.max() > 255:
+            self.deep.append(name)
+
+    def _add_instances(self, dataset: FileDataset, entry: Entry) -> None:
+        if entry.mask is None or entry.mask in self.looked_at or entry.mask.suffix.lower() == ".mat":
+            return
+        self.looked_at.add(entry.mask)
+        objects = [e.value for e in dataset.entries.values() if e.mask == entry.mask and e.value is not None]
+        found = doubts.soft_edges(entry.mask, dataset.rule, objects)
+        self.rims += [found] if found else []
 
 
 def examine(dataset: Any, progress: Callable[[str], None] | None = None) -> Checkup:
@@ -139,6 +163,9 @@ def examine(dataset: Any, progress: Callable[[str], None] | None = None) -> Chec
                 tally.add_values(files, name)
         if progress:
             progress(name)
+    if files and tally.sizes and tally.whole == len(tally.sizes):
+        problems.append(("whole image as object", doubts.whole_images(files, tally.full[0])))
+    problems += [("soft edges read as objects", text) for text in tally.rims]
     bins = Counter(size_bin(share) for share in tally.shares)
     return Checkup(
         name=dataset.name,
@@ -182,15 +209,36 @@ def _warnings(dataset: Any, files: FileDataset | None, tally: _Tally, selected: 
         found.append(_some("the same image and mask under several names, counted several times", same))
     if tally.soft and files is not None:
         advice = "" if files.rule.above else "; read a JPEG or resized mask with dataset.above=128"
+        about = header(mask) if (mask := files.entries[tally.soft[0]].mask) is not None else None
+        if about is not None and about.mode == "P":
+            advice = "; these are palette files: dataset.indices=true reads their indices"
         found.append(_some(f"masks of more than {_SOFT_VALUES} values ({files.rule}){advice}", tally.soft))
     if tally.tiny:
         found.append(_some(f"objects of fewer than {_TINY_PIXELS} pixels", tally.tiny))
     if tally.full:
-        found.append(_some(f"objects that fill over {_FULL_SHARE:.0%} of the image (mask inverted?)", tally.full))
+        hint = ""
+        if files is not None and "indices" in (other := doubts.other_reading(files, tally.full[0])):
+            hint = f" {other}"
+        found.append(
+            _some(f"objects that fill over {_FULL_SHARE:.0%} of the image (mask inverted?)", tally.full) + hint
+        )
+    if isinstance(files, Folder) and files.rule.ignore is not None and tally.sizes and not tally.ignoring:
+        found.append(f"dataset.ignore={files.rule.ignore}: no mask has this value.")
+    if tally.turned:
+        found.append(
+            _some("images turned by their EXIF orientation, whose masks carry none: do both fit?", tally.turned)
+        )
+    if tally.deep and files is not None:
+        found.append(
+            _some(
+                f"masks of 16 bits; dataset.above={files.rule.above} counts in their own values (the middle is 32768)",
+                tally.deep,
+            )
+        )
     return found
 
 
 def _some(what: str, names: Any, shown: int = 3) -> str:
     names = list(names)
     rest = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return f"{what} ({len(names)}): {', '.join(names[:shown])}{rest}."
+    return printable(f"{what} ({len(names)}): {', '.join(names[:shown])}{rest}.")

@@ -10,7 +10,8 @@ import numpy as np
 
 from harness.datasets.files import FileDataset
 from harness.datasets.masks import Rule
-from harness.datasets.pairs import Listing, by_stem, pair, pairs_by_stem, read_split
+from harness.datasets.pairs import Listing, by_stem, pair, pairs_by_stem
+from harness.datasets.split_list import read_split
 
 
 class Davis(FileDataset):
@@ -62,8 +63,8 @@ class DavisFocusCut(FileDataset):
         images, masks = by_stem(self.root / "img"), by_stem(self.root / "gt")
         return Listing(
             [
-                pair(n, images.get(n, []), masks.get(n, []), f"img/{n}.*", f"gt/{n}.*")
-                for n in read_split(self.root / "list" / "val.txt")
+                pair(n, images.of(n), masks.of(n), f"img/{n}.*", f"gt/{n}.*", masks.nearest(n, images))
+                for n in read_split(self.root / "list" / "val.txt", images, masks)
             ]
         )
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from harness.text import printable
+
 _BLOCK = 1 << 20
 
 
@@ -45,7 +47,7 @@ class FileFacts:
         self._new: list[tuple[str, str, int, int, str]] = []
 
     def __enter__(self) -> FileFacts:
-        with contextlib.suppress(OSError, sqlite3.Error):
+        with contextlib.suppress(OSError, sqlite3.Error, UnicodeError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self._path, timeout=10)
             connection.execute(
@@ -58,7 +60,7 @@ class FileFacts:
     def get(self, path: Path, kind: str, find: Callable[[Path], Any]) -> Any:
         """The fact `kind` of a file: remembered, or `find(path)`, which must be plain JSON."""
         status = path.stat()
-        key = os.fspath(path.resolve())
+        key = printable(path.resolve())
         row = self._row(key, kind)
         if row is not None and row[:2] == (status.st_size, status.st_mtime_ns):
             return json.loads(row[2])

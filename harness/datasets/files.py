@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from harness.datasets.decode import header
 from harness.datasets.facts import FileFacts, content_hash
-from harness.datasets.masks import Rule, check_size, read_image, read_values
+from harness.datasets.masks import Rule, check_size, differences, read_image, read_values
 from harness.datasets.pairs import Entry, Listing, check_limit, parse_shard, select
 from harness.datasets.problems import EmptyMask
-from harness.errors import UserError
+from harness.errors import SampleError, UserError
 from harness.sample import Sample
+from harness.text import printable
 
 
 class FileDataset:
@@ -41,7 +43,7 @@ class FileDataset:
     rule = Rule()
 
     def __init__(self, root: str | None, limit: int | None, shard: str | None, name: str, note: str):
-        self.name = name
+        self.name = printable(str(name))
         self.note = note
         self.limit = check_limit(limit)
         self.shard = parse_shard(shard)
@@ -51,7 +53,7 @@ class FileDataset:
         expected = f"Expected layout: {self.layout}."
         if root is None:
             raise UserError(f"data set {self.name!r} needs its folder: dataset.root=DIR. {expected}")
-        path = Path(root).expanduser()
+        path = Path(str(root)).expanduser()
         if not path.is_dir():
             raise UserError(f"dataset.root={root}: no such folder. {expected}")
         missing = [part for part in self.parts if not (path / part).exists()]
@@ -106,11 +108,13 @@ class FileDataset:
     def read_values(self, entry: Entry) -> np.ndarray:
         """(H, W) or (H, W, 3) values of an entry's mask file, as stored."""
         assert entry.mask is not None
-        return read_values(entry.mask, self.rule_of(entry).indices)
+        return read_values(entry.mask, rule=self.rule_of(entry))
 
     def rule_of(self, entry: Entry) -> Rule:
         """How the values of one entry's mask are read."""
-        return self.rule if entry.value is None else Rule(equals=entry.value, ignore=self.rule.ignore, indices=True)
+        if entry.value is None:
+            return self.rule
+        return Rule(equals=entry.value, ignore=self.rule.ignore, indices=True, stored=self.rule.stored)
 
     def mask_of(self, entry: Entry, values: np.ndarray) -> np.ndarray:
         """(H, W) uint8 mask: 1 object, 0 background, 255 ignore.
@@ -121,13 +125,22 @@ class FileDataset:
         rule = self.rule_of(entry)
         mask = rule.apply(values)
         if not (mask == 1).any():
-            raise EmptyMask(f"{entry.mask}: no object pixel ({rule}); {self.why_empty(rule, values)}")
+            hint = self._of_palette(entry, rule)
+            raise EmptyMask(f"{entry.mask}: no object pixel ({rule}); {self.why_empty(rule, values)}{hint}")
         return mask
+
+    @staticmethod
+    def _of_palette(entry: Entry, rule: Rule) -> str:
+        about = header(entry.mask) if entry.mask is not None else None
+        if about is None or about.mode != "P" or entry.value is not None:
+            return ""
+        was, other = ("colours", "true") if rule.indices is False else ("indices", "false")
+        return f" It is a palette file, read as {was}: try dataset.indices={other}."
 
     def why_empty(self, rule: Rule, values: np.ndarray) -> str:
         """What to do about a mask without an object."""
         found = np.unique(values)
-        listed = ", ".join(str(int(v)) for v in found[:6]) + (", …" if len(found) > 6 else "")
+        listed = ", ".join(f"{v:g}" for v in found[:6]) + (", …" if len(found) > 6 else "")
         if len(found) == 1 and found[0] == 0:
             return "the mask is all 0: annotate the object, or remove the pair."
         if rule.ignore is not None and rule.ignore in found:
@@ -148,13 +161,28 @@ class FileDataset:
             for entry in self.entries.values():
                 whole.update(f"\n{entry.name}\n{entry.value}".encode())
                 for path in (entry.image, entry.mask):
-                    if path is None or not path.is_file():
-                        whole.update(b"absent")
-                        continue
-                    if path not in hashes:
-                        hashes[path] = facts.get(path, "content", content_hash)
-                    whole.update(hashes[path].encode())
+                    if path is not None and path not in hashes:
+                        hashes[path] = self._hash(facts, path, is_mask=path == entry.mask)
+                    whole.update((hashes[path] if path is not None else "absent").encode())
         return whole.hexdigest()
+
+    def _hash(self, facts: FileFacts, path: Path, is_mask: bool) -> str:
+        """Content of one file, and how a mask of its kind is read where that is not the plain way."""
+        try:
+            if not path.is_file():
+                return "absent"
+            content: str = facts.get(path, "content", content_hash)
+            reading = f"reading {self.rule.stored} {self.rule.named} {self.rule.above}"
+            return content + (facts.get(path, reading, self.reading_of) if is_mask else "")
+        except OSError:
+            return "unreadable"
+
+    def reading_of(self, path: Path) -> str:
+        """What of a mask file is read otherwise than its plain values; "" for most files."""
+        try:
+            return differences(path, self.rule)
+        except SampleError:
+            return ""
 
     def record(self) -> dict[str, Any]:
         """Machine-readable description: what was selected and how masks are read."""

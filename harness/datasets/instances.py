@@ -8,36 +8,46 @@ from pathlib import Path
 import numpy as np
 
 from harness.datasets.facts import FileFacts
-from harness.datasets.masks import read_values
+from harness.datasets.masks import Rule, Value, read_values
 from harness.datasets.pairs import Entry
 from harness.datasets.problems import EmptyMask, Unreadable
 from harness.errors import SampleError
 
 
-def values_in(path: Path) -> list[int]:
-    """Values above 0 in a mask of (palette) indices, ascending."""
-    values = read_values(path, indices=True)
+def areas_in(path: Path, stored: bool = False) -> list[list[int]]:
+    """[value, pixels] of each value above 0 in a mask of (palette) indices, ascending."""
+    values = read_values(path, rule=Rule(indices=True, stored=stored))
     if values.ndim == 3:
         raise Unreadable(
             f"{path}: a colour image, but each instance must have its own index; export it as a palette or grey file."
         )
-    return [int(v) for v in np.unique(values) if v > 0]
+    if values.dtype.kind == "f":
+        raise Unreadable(f"{path}: holds fractions, but each instance must have a whole number of its own.")
+    found = zip(*np.unique(values, return_counts=True), strict=True)
+    return [[int(value), int(pixels)] for value, pixels in found if value > 0]
+
+
+def stored_areas_in(path: Path) -> list[list[int]]:
+    """As `areas_in`, of the values as the file holds them."""
+    return areas_in(path, stored=True)
 
 
 def instance_entries(
     pairs: Iterable[Entry],
-    find: Callable[[Path], list[int]] = values_in,
-    ignore: int | None = None,
-    kind: str = "instances",
+    find: Callable[[Path], list[list[int]]] = areas_in,
+    ignore: Value | None = None,
+    kind: str = "instances and areas",
+    smallest: int = 0,
 ) -> Iterator[Entry]:
     """One entry per instance of each pair; a pair that cannot be read, or holds none, stays as one with its
     problem.
 
     Args:
         pairs: entries of image and mask.
-        find: values of the instances in a mask file.
+        find: [value, pixels] of the instances in a mask file.
         ignore: value that is no instance.
         kind: name under which `find`'s answers are remembered (see `FileFacts`).
+        smallest: instances of fewer pixels are left out.
     """
     with FileFacts() as facts:
         for pair in pairs:
@@ -45,11 +55,18 @@ def instance_entries(
                 yield pair
                 continue
             try:
-                values = [v for v in facts.get(pair.mask, kind, find) if v != ignore]
+                values = [v for v, pixels in facts.get(pair.mask, kind, find) if v != ignore and pixels >= smallest]
             except SampleError as error:
                 yield Entry(pair.name, pair.image, pair.mask, problem=error)
                 continue
+            except OSError as error:
+                problem: SampleError = Unreadable(f"{pair.mask}: {error.strerror or error}; make it readable.")
+                yield Entry(pair.name, pair.image, pair.mask, problem=problem)
+                continue
             if not values:
-                problem = EmptyMask(f"{pair.mask}: no instance (no value above 0 that counts); take it off the list.")
+                counts = f" of {smallest} pixels or more" if smallest else ""
+                problem = EmptyMask(
+                    f"{pair.mask}: no instance{counts} (no value above 0 that counts); take it off the list."
+                )
                 yield Entry(pair.name, pair.image, pair.mask, problem=problem)
             yield from (Entry(f"{pair.name}#{v}", pair.image, pair.mask, value=v) for v in values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 from harness.errors import SampleError
 from harness.sample import Sample
@@ -33,14 +33,14 @@ def prefetch(
         ahead: samples in flight.
     """
     if workers <= 0:
-        yield from ((name, _load(dataset, name)) for name in names)
+        yield from ((name, load(dataset, name)) for name in names)
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
     waiting: deque[tuple[str, Future[Sample | SampleError]]] = deque()
     rest = iter(names)
     try:
         for name in rest:
-            waiting.append((name, pool.submit(_load, dataset, name)))
+            waiting.append((name, pool.submit(load, dataset, name)))
             if len(waiting) >= max(1, ahead):
                 yield _next(waiting)
         while waiting:
@@ -56,11 +56,18 @@ def _next(waiting: deque[tuple[str, Future[Sample | SampleError]]]) -> tuple[str
     return name, future.result()
 
 
-def _load(dataset: Loads, name: str) -> Sample | SampleError:
+def load(dataset: Loads, name: str) -> Sample | SampleError:
+    """One sample, or why it cannot be used; never raises."""
     try:
         return dataset.load(name)
     except SampleError as error:
         return error
     except Exception as error:
         # A bug in one file's decoder must not end a sweep of thousands of images.
-        return SampleError(f"{name}: {type(error).__name__}: {error}")
+        text = " ".join(str(error).split())
+        return SampleError(f"{name}: {type(error).__name__}: {text}" + _file_of(dataset, name))
+
+
+def _file_of(dataset: Any, name: str) -> str:
+    entry = getattr(dataset, "entries", {}).get(name)
+    return f" ({entry.image}, {entry.mask}); fetch the pair again or remove it" if entry is not None else ""

@@ -1,16 +1,23 @@
-"""Entries of a data set on disk: matching images with masks, split lists, limit and shard."""
+"""Entries of a data set on disk: matching images with masks, limit and shard."""
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 from harness.datasets.problems import MissingFile
 from harness.errors import SampleError, UserError
+from harness.text import printable, sample_name
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif")
+IMAGE_ENDINGS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".ppm", ".pgm",
+    ".pbm", ".pnm", ".gif", ".jp2", ".avif",
+)  # fmt: skip
 
 
 Item = TypeVar("Item")
@@ -48,19 +55,61 @@ def files_in(folder: Path, endings: Iterable[str] = IMAGE_ENDINGS) -> Iterator[P
     yield from (p for p in sorted(folder.iterdir()) if p.suffix.lower() in allowed and not p.name.startswith("."))
 
 
-def by_stem(folder: Path, endings: Iterable[str] = IMAGE_ENDINGS) -> dict[str, list[Path]]:
-    """Files of a folder by stem; more than one per stem is a problem that `pair` reports."""
-    found: dict[str, list[Path]] = {}
+class Stems(dict[str, list[Path]]):
+    """Files of a folder by stem, as `sample_name` writes it; several of one stem are a problem that `pair` reports."""
+
+    def of(self, stem: str) -> list[Path]:
+        """Files of this stem; where there is none, those of the only stem that differs in case alone."""
+        if stem in self:
+            return self[stem]
+        same = self._folded.get(stem.casefold(), [])
+        return self[same[0]] if len(same) == 1 else []
+
+    def nearest(self, stem: str, others: Stems) -> Path | None:
+        """A file whose stem is nearly this one (longer, or hardly different, with the same numbers), if it is free.
+
+        Args:
+            others: files of the other kind; what has a partner there is not free.
+        """
+        free = [s for s in self if not others.of(s)]
+        longer = [s for s in free if stem and (s.startswith(stem) or s.endswith(stem))]
+        alike = [s for s in free if _numbers(s) == _numbers(stem)]
+        close = [s for s in longer if s in alike] or longer or difflib.get_close_matches(stem, alike, n=1)
+        return self[close[0]][0] if close else None
+
+    @cached_property
+    def _folded(self) -> dict[str, list[str]]:
+        folded: dict[str, list[str]] = {}
+        for stem in self:
+            folded.setdefault(stem.casefold(), []).append(stem)
+        return folded
+
+
+def _numbers(stem: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"[0-9]+", stem)]
+
+
+def by_stem(folder: Path, endings: Iterable[str] = IMAGE_ENDINGS) -> Stems:
+    """Files of a folder by stem."""
+    found = Stems()
     for path in files_in(folder, endings):
-        found.setdefault(path.stem, []).append(path)
+        found.setdefault(sample_name(path.stem), []).append(path)
     return found
 
 
-def pair(name: str, images: Sequence[Path], masks: Sequence[Path], wanted_image: str, wanted_mask: str) -> Entry:
+def pair(
+    name: str,
+    images: Sequence[Path],
+    masks: Sequence[Path],
+    wanted_image: str,
+    wanted_mask: str,
+    near: Path | None = None,
+) -> Entry:
     """One entry from the candidates for its image and mask; anything but one of each is its problem.
 
     Args:
         wanted_image, wanted_mask: what should be there, for the message.
+        near: a mask of a similar name, for the message.
     """
     for candidates in (images, masks):
         if len(candidates) > 1:
@@ -71,40 +120,59 @@ def pair(name: str, images: Sequence[Path], masks: Sequence[Path], wanted_image:
         problem = MissingFile(f"{name}: no image {wanted_image}; add it, or leave this sample out.")
         return Entry(name, None, None, problem=problem)
     if not masks:
-        problem = MissingFile(f"{images[0]}: no mask {wanted_mask}; add it, or remove the image.")
+        problem = MissingFile(f"{images[0]}: no mask {wanted_mask}; {_advice(images[0], near)}.")
         return Entry(name, images[0], None, problem=problem)
     return Entry(name, images[0], masks[0])
 
 
-def pairs_by_stem(images: Path, masks: Path, prefix: str = "") -> Listing:
-    """Match the images of one folder with the masks of another by stem; the images decide what a sample
-    is."""
-    image_of, mask_of = by_stem(images), by_stem(masks)
-    entries = [
-        pair(prefix + stem, found, mask_of.get(stem, []), f"{images.name}/{stem}.*", f"{masks.name}/{stem}.*")
-        for stem, found in image_of.items()
-    ]
-    stray = [
-        f"{path}: no image {images.name}/{stem}.*"
-        for stem, found in mask_of.items()
-        if stem not in image_of
-        for path in found
-    ]
-    return Listing(entries, stray)
+def _advice(image: Path, near: Path | None) -> str:
+    if near is None:
+        return "add it, or remove the image"
+    stem, other = sample_name(image.stem), sample_name(near.stem)
+    ending = other.removeprefix(stem)
+    if ending != other and ending:
+        return f"the nearest is {near.name}: if that is its mask, say dataset=folder dataset.mask_suffix={ending}"
+    return f"the nearest is {near.name}: rename it if that is its mask, add one, or remove the image"
 
 
-def read_split(path: Path) -> list[str]:
-    """Names of a split file, one a line; blank lines and further columns are skipped.
+def pairs_by_stem(images: Path, masks: Path, prefix: str = "", suffix: str = "") -> Listing:
+    """Match the images of one folder with the masks of another by stem; the images decide what a sample is.
 
-    Raises:
-        UserError: the file is missing or empty.
+    Stems are compared in Unicode's composed form, and without case where that leaves no doubt.
+
+    Args:
+        prefix: of the samples' names.
+        suffix: what a mask's stem has more than its image's.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such split file; it lists the samples, one name without ending a line.")
-    names = [Path(line.split()[0]).stem for line in path.read_text().splitlines() if line.strip()]
-    if not names:
-        raise UserError(f"{path}: the split file is empty; it lists the samples, one name without ending a line.")
-    return list(dict.fromkeys(names))
+    image_of, mask_of = by_stem(images), by_stem(masks)
+    entries, used = [], set()
+    for stem, paths in image_of.items():
+        candidates = mask_of.of(stem + suffix)
+        # A mask that has an image of exactly its name belongs to that one.
+        if stem + suffix not in mask_of and any(_image_stem(path, suffix) in image_of for path in candidates):
+            candidates = []
+        used |= {sample_name(path.stem) for path in candidates}
+        near = None if candidates else mask_of.nearest(stem, image_of)
+        wanted = f"{images.name}/{stem}.*", f"{masks.name}/{stem}{suffix}.*"
+        entries.append(pair(prefix + stem, paths, candidates, *wanted, near))
+    stray = [
+        f"{path}: no image {images.name}/{stem}.*{_other_ending(images, stem)}"
+        for stem, paths in mask_of.items()
+        if stem not in used
+        for path in paths
+    ]
+    return Listing(entries, [printable(line) for line in stray])
+
+
+def _image_stem(mask: Path, suffix: str) -> str:
+    return sample_name(mask.stem).removesuffix(suffix)
+
+
+def _other_ending(folder: Path, stem: str) -> str:
+    for path in sorted(folder.iterdir()):
+        if sample_name(path.stem) == stem and path.suffix.lower() not in IMAGE_ENDINGS:
+            return f" ({path.name} is there, but {path.suffix or 'a name without ending'} is none of the endings read)"
+    return ""
 
 
 def select(entries: Sequence[Item], limit: int | None, shard: tuple[int, int] | None) -> list[Item]:

@@ -9,8 +9,9 @@ from scipy.io import loadmat
 
 from harness.datasets.files import FileDataset
 from harness.datasets.instances import instance_entries
-from harness.datasets.pairs import Entry, Listing, by_stem, pair, read_split
+from harness.datasets.pairs import Entry, Listing, by_stem, pair
 from harness.datasets.problems import Unreadable
+from harness.datasets.split_list import read_split
 
 
 class Sbd(FileDataset):
@@ -40,15 +41,19 @@ class Sbd(FileDataset):
         """One entry per instance of the split; opens each .mat once, and remembers what it held."""
         images, masks = by_stem(self.root / "img"), by_stem(self.root / "inst", (".mat",))
         pairs = [
-            pair(n, images.get(n, []), masks.get(n, []), f"img/{n}.jpg", f"inst/{n}.mat")
-            for n in read_split(self.root / f"{self.split}.txt")
+            pair(n, images.of(n), masks.of(n), f"img/{n}.jpg", f"inst/{n}.mat", masks.nearest(n, images))
+            for n in read_split(self.root / f"{self.split}.txt", images, masks)
         ]
-        return Listing(list(instance_entries(pairs, _instances, kind="sbd instances")))
+        return Listing(list(instance_entries(pairs, _instances, kind="sbd instances and areas")))
 
     def read_values(self, entry: Entry) -> np.ndarray:
         """(H, W) instance numbers."""
         assert entry.mask is not None
         return segmentation(entry.mask)
+
+    def reading_of(self, path: Path) -> str:
+        """MATLAB files have one reading."""
+        return ""
 
 
 def segmentation(path: Path) -> np.ndarray:
@@ -59,10 +64,15 @@ def segmentation(path: Path) -> np.ndarray:
     """
     try:
         content = loadmat(path, squeeze_me=True, struct_as_record=False)
-    except Exception as error:  # SciPy raises many kinds for a damaged file, and NotImplementedError for HDF5 ones
-        raise Unreadable(f"{path}: cannot be read as a MATLAB file ({error}); fetch it again.") from error
+    except NotImplementedError as error:  # HDF5
+        raise Unreadable(
+            f"{path}: saved by MATLAB 7.3 or later, which is HDF5; save it with -v7, or fetch SBD's own file."
+        ) from error
+    except Exception as error:  # SciPy raises many kinds for a damaged file
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise Unreadable(f"{path}: cannot be read as a MATLAB file ({why}); fetch it again.") from error
     values = getattr(content.get("GTinst"), "Segmentation", None)
-    if not isinstance(values, np.ndarray) or values.ndim != 2:
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "buif":
         fields = ", ".join(k for k in content if not k.startswith("__")) or "nothing"
         raise Unreadable(
             f"{path}: no field GTinst.Segmentation (it holds: {fields}); take the files of SBD's folder inst, not cls."
@@ -70,5 +80,6 @@ def segmentation(path: Path) -> np.ndarray:
     return values
 
 
-def _instances(path: Path) -> list[int]:
-    return [int(v) for v in np.unique(segmentation(path)) if v > 0]
+def _instances(path: Path) -> list[list[int]]:
+    values, pixels = np.unique(segmentation(path), return_counts=True)
+    return [[int(v), int(n)] for v, n in zip(values, pixels, strict=True) if v > 0]

@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from harness.datasets.doubts import refuse_whole_images
 from harness.errors import UserError, near_miss
 from harness.planning.config import Config, build, overlay, plain
 from harness.planning.identity import SCHEMA
@@ -154,5 +155,6 @@ def _datasets(root: Config, config: DictConfig) -> list[DatasetPlan]:
         dataset = build(settings, f"dataset {label or settings.get('name', '')!r}")
         if len(dataset) == 0:
             raise UserError(f"data set {label or dataset.name!r} has no samples; check root, limit and shard.")
+        refuse_whole_images(dataset)
         plans.append(DatasetPlan(label or dataset.name, settings, dataset, dataset.digest()))
     return plans

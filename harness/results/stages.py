@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from harness.datasets.loader import load
 from harness.errors import SampleError, UserError
 from harness.flops import measure as flops
 from harness.latency import measure as latency
@@ -66,10 +67,10 @@ def workload_samples(plan: Plan, count: int) -> list[Sample]:
     step = max(1, len(names) // max(1, 4 * count))
     samples = []
     for name in names[::step]:
-        try:
-            samples.append(data.load(name))
-        except SampleError:
+        sample = load(data, name)
+        if isinstance(sample, SampleError):
             continue
+        samples.append(sample)
         if len(samples) >= 4 * count:
             break
     return samples

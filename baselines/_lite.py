@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from baselines import _weights
 from baselines._images import MEAN, STD, bilinear, normalised, pad_to, up_to_multiple
 from inter2former import batched, weightfiles
+from inter2former.encoders.precision import check_precision
 from inter2former.training import initial_entries, pretrained_entries
 from inter2former.weights import find
 
@@ -176,7 +177,7 @@ class LiteTrainee(Generic[Net]):
     def __init__(self, module: Net, precision: str) -> None:
         self.module = module
         self.keep: Any = None  # of the training loop: remembers what the frozen backbone made
-        self._half = precision == "bf16"
+        self._half = check_precision(precision) == "bf16"
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode (B, 3, H, W) RGB in 0..255."""

@@ -18,6 +18,7 @@ from harness.clicking.loop import failed_episode
 from harness.clicking.quality import Work, set_threads
 from harness.errors import UserError
 from harness.executors import submit
+from harness.machine.features import EMULATED, running_precision
 from harness.planning.config import Config, plain
 from harness.planning.plan import Cell, DatasetPlan, Plan, Variant, make_plan
 from harness.progress import Bar
@@ -99,6 +100,8 @@ class Sweep:
             started = time.monotonic()
             tables = outcome.Tables()
             for variant in self.plan.variants:
+                if "emulated" in running_precision(str(variant.config.get("precision", "fp32"))):
+                    self.console.print(f"[yellow]note:[/] {variant.name}: {EMULATED}", highlight=False)
                 for text in self.plan.protocol.deviations(variant.config):
                     self.console.print(f"[yellow]note:[/] {variant.name}: {text}", highlight=False)
             try:

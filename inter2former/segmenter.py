@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from inter2former import checkpoints
 from inter2former.build import build
 from inter2former.config import SWITCHES, Config, choose, make_config
+from inter2former.encoders.precision import check_precision
 from inter2former.inputs import Frame, frame_image, prepare
 from inter2former.label_map import ClickLike, add_clicks, add_prediction, new_label_map
 from inter2former.model import ImageState, Inter2Former
@@ -106,7 +107,7 @@ class Inter2FormerSegmenter:
     ) -> None:
         self.config = make_config(preset, dpe=dpe, dha=dha, routing=routing, hmoe=hmoe, dlu=dlu)
         self.channels = choose("channels", channels, ("rgb", "bgr"))
-        self.precision = choose("precision", precision, ("fp32", "bf16"))
+        self.precision = check_precision(precision)
         self.target_size = target_size
         frame_image(1, 1, target_size=target_size)
         self.keep_trace = False

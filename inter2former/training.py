@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from inter2former import batched, weights
 from inter2former.checkpoints import read_safetensors
 from inter2former.encoders.lite import Trunk
+from inter2former.encoders.precision import check_precision
 from inter2former.inputs import MEAN, STD
 from inter2former.label_map import add_clicks, add_prediction, new_label_map
 
@@ -32,7 +33,7 @@ class Inter2FormerTrainee:
     def __init__(self, module: Any, precision: str = "fp32"):
         self.module = module
         self.keep: Keep | None = None
-        self._half = precision == "bf16"
+        self._half = check_precision(precision) == "bf16"
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return what the encoder makes of (B, 3, H, W) RGB in 0..255; gradients flow through it."""

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from harness.datasets.doubts import refuse_whole_images
 from harness.errors import UserError, near_miss
 from harness.planning.config import Config, build, overlay, plain
-from harness.planning.identity import SCHEMA
+from harness.planning.identity import PRECISIONS, SCHEMA
 from harness.planning.stamps import weights_stamp
 from harness.protocol import Protocol
 
@@ -23,6 +23,11 @@ class Variant:
 
     name: str
     config: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        precision = self.config.get("precision")
+        if isinstance(precision, str) and precision in PRECISIONS:
+            object.__setattr__(self, "config", {**self.config, "precision": PRECISIONS[precision]})
 
     def make(self) -> Any:
         """Build the segmenter; UserError if its settings are wrong."""

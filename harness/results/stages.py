@@ -17,6 +17,7 @@ from harness.errors import SampleError, UserError
 from harness.flops import measure as flops
 from harness.latency import measure as latency
 from harness.machine import describe, roofline
+from harness.machine.features import running_precision
 from harness.planning.plan import Plan, weights_stamp
 from harness.results.csv_tables import read_csv
 from harness.results.store import Store
@@ -51,9 +52,11 @@ def measure(plan: Plan, settings: Mapping[str, Any], store: Store, tables: Table
             roof=lambda frame: roofline.add(frame, tables.flops, (tables.machine or {}).get("peaks"), precisions),
         ),
     }
+    running = {name: running_precision(precision) for name, precision in precisions.items()}
     for name in wanted:
         frame = _kept_or_new(name, _stamp(name, plan, settings, samples), steps[name], store, tables)
         if frame is not None:
+            frame["precision"] = frame["variant"].map(running)
             setattr(tables, name, frame)
             broken = frame[~frame["error"].fillna("").str.contains("^$|do not apply")]
             for row in broken.drop_duplicates(["variant", "error"]).to_dict("records"):

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import UserError, near_miss
+from harness.planning.identity import PRECISIONS
 from harness.training.augmentation import Augmentation
 from harness.training.material import Mixture
-
-PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,10 @@ class Settings:
         for name in ("steps", "batch", "rounds", "save_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"training {name}={getattr(self, name)}: must be at least 1.")
-        if self.precision not in PRECISIONS:
-            raise UserError(f"unknown training precision {self.precision!r}. {near_miss(self.precision, PRECISIONS)}")
+        if PRECISIONS.get(self.precision) not in ("fp32", "bf16"):
+            known = ("fp32", "bf16", "float32", "bfloat16")
+            raise UserError(f"unknown training precision {self.precision!r}. {near_miss(self.precision, known)}")
+        object.__setattr__(self, "precision", PRECISIONS[self.precision])
         for side in self.sizes:
             if side < 64 or side % 32:
                 raise UserError(

@@ -16,19 +16,22 @@ from torch.nn import functional as F
 from torch.utils import _python_dispatch
 
 
-def _has_packed_linear() -> bool:
+def _packs(dtype: torch.dtype) -> bool:
+    """Return whether oneDNN packs weights of this type here: bfloat16 needs instructions that many CPUs lack."""
     if not torch.backends.mkldnn.is_available():
         return False
+    row = torch.zeros(1, 16, dtype=dtype)
     try:
-        weight = torch.ops.mkldnn._reorder_linear_weight(torch.zeros(16, 16))
-        torch.ops.mkldnn._linear_pointwise(torch.zeros(1, 16), weight, None, "gelu", [], "none")
-        torch.ops.mkldnn._linear_pointwise.binary(torch.zeros(1, 16), torch.zeros(1, 16), weight, None, "add")
+        weight = torch.ops.mkldnn._reorder_linear_weight(torch.zeros(16, 16, dtype=dtype))
+        torch.ops.mkldnn._linear_pointwise(row, weight, None, "gelu", [], "none")
+        torch.ops.mkldnn._linear_pointwise.binary(row, row.clone(), weight, None, "add")
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
     return True
 
 
-_PACKED_LINEAR = _has_packed_linear()
+PACKED_TYPES = frozenset(dtype for dtype in (torch.float32, torch.bfloat16) if _packs(dtype))
+"""Types in which linear layers run on packed weights; in any other they are plain, with the same values."""
 
 
 def is_watched() -> bool:
@@ -64,9 +67,8 @@ class Linear(nn.Linear):
 
     def _can_pack(self, input: Tensor) -> bool:
         return (
-            _PACKED_LINEAR
+            input.dtype in PACKED_TYPES
             and input.device.type == "cpu"
-            and input.dtype in (torch.float32, torch.bfloat16)
             and self.weight.dtype == torch.float32
             and not torch.is_grad_enabled()
             and not is_watched()

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 PRECISIONS = ("fp32", "bf16")
+_NAMES = {"fp32": "fp32", "float32": "fp32", "bf16": "bf16", "bfloat16": "bf16"}
 
 
 def check_precision(precision: str) -> str:
-    """Return the precision if it exists, else raise ValueError."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision={precision!r}: choose {' or '.join(PRECISIONS)}")
-    return precision
+    """Return "fp32" or "bf16" for that name or torch's ("float32", "bfloat16"); else raise ValueError."""
+    if precision not in _NAMES:
+        raise ValueError(f"precision={precision!r}: choose {' or '.join(PRECISIONS)} (float32, bfloat16 are the same)")
+    return _NAMES[precision]
 
 
 def compute_type(precision: str, x: Tensor) -> torch.dtype:

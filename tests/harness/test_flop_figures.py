@@ -217,6 +217,11 @@ FIGURES = [
     ("ritm_hrnet18s", 400, 0.0, 17.7),
     ("ritm_hrnet18", 400, 0.0, 30.57),
     ("ritm_hrnet32", 400, 0.0, 82.50),  # the image and its mirror image at every click, nothing cached
+    # sam2.md: per click 1.84, with a previous mask 1.85; tiny to large differ in the encoder.
+    ("sam2_1_hiera_tiny", 1024, 146.3, 1.85),
+    ("sam2_1_hiera_small", 1024, 180.2, 1.85),
+    ("sam2_1_hiera_base_plus", 1024, 323.9, 1.85),
+    ("sam2_1_hiera_large", 1024, 912.5, 1.85),
     # focalclick.md: coarse network and refiner at 256 (state-dict list: 1.765 + 0.157, …), nothing cached.
     ("focalclick_segformer_b0_s1", 400, 0.0, 0.43 + 0.132),
     ("focalclick_segformer_b0_s2", 400, 0.0, 1.765 + 0.157),

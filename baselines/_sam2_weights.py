@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from baselines import _weights
 from baselines._sam2_build import TRUNKS, complete
-from baselines._sam_weights import locate
 
 VIDEO_ONLY = (
     # official names
@@ -78,8 +77,8 @@ _RULES = tuple(
         (r"\.output_upscaling\.0\.", ".upscale_conv1."),
         (r"\.output_upscaling\.1\.", ".upscale_layer_norm."),
         (r"\.output_upscaling\.3\.", ".upscale_conv2."),
-        (r"^(vision_encoder\.backbone\.blocks|mask_decoder\.transformer\.layers)(\.\d+\.mlp)\.layers\.0\.", r"\1\2.proj_in."),
-        (r"^(vision_encoder\.backbone\.blocks|mask_decoder\.transformer\.layers)(\.\d+\.mlp)\.layers\.1\.", r"\1\2.proj_out."),
+        (r"\.mlp\.layers\.0\.", ".mlp.proj_in."),
+        (r"\.mlp\.layers\.1\.", ".mlp.proj_out."),
         # Three-layer perceptrons; the middle one last, since its new name looks like an old one.
         (rf"{_PERCEPTRONS}\.layers\.0\.", r"\1.proj_in."),
         (rf"{_PERCEPTRONS}\.layers\.2\.", r"\1.proj_out."),
@@ -100,7 +99,7 @@ def prepare(build: Callable[[], nn.Module], weights: str | None, seed: int, name
         state = module.state_dict()
         state[_CODE[1]].copy_(state[_CODE[0]])
     else:
-        path = locate(Path(weights), name)
+        path = Path(weights)
         held, status = _weights.read(path, name)
         state = named(held)
         with torch.device("meta"):

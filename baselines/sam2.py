@@ -1,4 +1,4 @@
-"""SAM 2.1 (Hiera) and SAM 3's tracker on single images: transformers' networks, encoded once, decoded at every click."""
+"""SAM 2.1 (Hiera) and SAM 3's tracker on one image: transformers' networks, encoded once, decoded at every click."""
 
 from __future__ import annotations
 

@@ -126,9 +126,8 @@ def draw(model: str, video: bool = True) -> dict[str, Tensor]:
     for key, shape in {**shapes(model), **(VIDEO if video else {})}.items():
         generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
         value = torch.randn(shape, generator=generator)
-        if key.endswith(("_token.weight", "_tokens.weight", "gaussian_matrix", "_mem_embed", "_mask_embed.weight")):
-            state[key] = value
-        elif "point" in key:
+        whole = ("_token.weight", "_tokens.weight", "gaussian_matrix", "_mem_embed", "_mask_embed.weight")
+        if key.endswith(whole) or "point" in key:
             state[key] = value
         elif len(shape) == 1:
             state[key] = (1 if key.endswith("weight") else 0) + 0.1 * value

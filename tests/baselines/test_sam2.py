@@ -94,7 +94,7 @@ def test_decoder_equals_its_second_writing(loaded, official, with_mask, several)
 
 
 def test_a_session_asks_for_what_the_rules_say(loaded, official):
-    """Two clicks against the second writing: axes scaled apart, feedback clamped, three masks at the first click only."""
+    """Two clicks against the second writing: axes scaled apart, feedback clamped, three masks at the first alone."""
     image = photograph(60, 100)
     embedding = loaded.encode(image)
     session = loaded.start(embedding)
@@ -119,7 +119,9 @@ def test_the_square_input():
     image[:, :25], image[:, 25:] = (255, 0, 51), (0, 255, 102)
     square = prepare(image, 64, SAM2)
     assert square.shape == (1, 3, 64, 64)
-    expected = (torch.tensor([1.0, 0.0, 0.2]) - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    expected = (torch.tensor([1.0, 0.0, 0.2]) - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    )
     torch.testing.assert_close(square[0, :, 10, 10], expected, atol=1e-5, rtol=0)
     assert float(square[0, 0, 10, 31]) > float(square[0, 0, 10, 32])
 
@@ -204,7 +206,7 @@ def test_switches():
 
 
 def test_sam3_tracker_is_built_whole():
-    """sam2.md, section 1: 458,260,369 parameters; no table stays without values; folders with the detector beside it."""
+    """sam2.md, section 1: 458,260,369 parameters; no table without values; folders with the detector beside it."""
     with torch.device("meta"):
         module = build_sam3()
     assert sum(p.numel() for p in module.parameters()) == 458260369

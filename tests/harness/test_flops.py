@@ -135,7 +135,10 @@ def variants():
     for name in Config().options("variant"):
         fixed = plain(Config().load("variant", name)).get("size") == 1024
         # Hundreds of millions of random weights to draw; a second scale and scans of it, whatever the image.
-        long = name.endswith(("vit_h", "vit_l")) or name == "hrsam_plusplus"
+        long = name.endswith(("vit_h", "vit_l", "large", "base_plus", "hiera_small")) or name in (
+            "hrsam_plusplus",
+            "sam3_tracker",
+        )
         yield pytest.param(name, SMALL if fixed else None, marks=[pytest.mark.slow] if long else [])
         if fixed and not name.endswith(("vit_h", "vit_l")):
             yield pytest.param(name, None, marks=pytest.mark.slow)

@@ -1,4 +1,4 @@
-"""SAM and SAM-HQ (ViT-B/L/H): encoded once, decoded at every click.
+"""SAM and SAM-HQ (ViT-B/L/H) and SlimSAM: encoded once, decoded at every click.
 
 The image encoder is transformers'; prompt encoder and mask decoders are ours, with the names of the released files.
 All clicks go in as points. Published click numbers of SAM differ in three choices that are switches here: whether the
@@ -18,23 +18,35 @@ from baselines._sam_hq_decoder import HqMaskDecoder
 from baselines._sam_net import PATCH, Encoded, SamNet
 from baselines._sam_segmenter import Frame, SamSegmenter, prepare
 
-__all__ = ["ARCHITECTURES", "Architecture", "Frame", "Sam", "SamHQ", "build", "prepare"]
+__all__ = ["ARCHITECTURES", "SLIM", "Architecture", "Frame", "Sam", "SamHQ", "build", "prepare"]
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of an image encoder: width, depth, heads, and the blocks with attention over the whole image."""
+    """Sizes of an image encoder.
+
+    Attributes:
+        width, depth, heads: of its blocks.
+        whole: blocks with attention over the whole image, from 0.
+        mlp: hidden width of the MLPs; None: four times the width.
+    """
 
     width: int
     depth: int
     heads: int
     whole: tuple[int, ...]
+    mlp: int | None = None
 
 
 ARCHITECTURES: dict[str, Architecture] = {
     "vit_b": Architecture(768, 12, 12, (2, 5, 8, 11)),
     "vit_l": Architecture(1024, 24, 16, (5, 11, 17, 23)),
     "vit_h": Architecture(1280, 32, 16, (7, 15, 23, 31)),
+}
+# Width and MLP pruned by 50 and 77 %, the same in every layer: the "uniform" releases.
+SLIM: dict[str, Architecture] = {
+    "slimsam_50": Architecture(384, 12, 12, (2, 5, 8, 11), 1536),
+    "slimsam_77": Architecture(168, 12, 12, (2, 5, 8, 11), 696),
 }
 
 
@@ -52,6 +64,7 @@ class VitSam(SamNet):
             hidden_size=sizes.width,
             num_hidden_layers=sizes.depth,
             num_attention_heads=sizes.heads,
+            mlp_dim=sizes.mlp or 4 * sizes.width,
             global_attn_indexes=list(sizes.whole),
             image_size=size,
             patch_size=PATCH,
@@ -85,14 +98,14 @@ class VitSamHQ(VitSam):
 
 def build(model: str, size: int = 1024, quality: bool = False) -> VitSam:
     """Return the network of SAM (of SAM-HQ if `quality`) of an architecture without trained weights."""
-    return (VitSamHQ if quality else VitSam)(ARCHITECTURES[model], size)
+    return VitSamHQ(ARCHITECTURES[model], size) if quality else VitSam({**ARCHITECTURES, **SLIM}[model], size)
 
 
 class Sam(SamSegmenter):
     """Segmenter: SAM by clicks.
 
     Args:
-        model: "vit_b", "vit_l" or "vit_h".
+        model: "vit_b", "vit_l", "vit_h", "slimsam_50" or "slimsam_77".
         weights: a folder in transformers' format, or a file (transformers' or the original .pth); None: random.
         feedback: give the last low-resolution logits to the decoder from the second click on.
         multimask: choose among three masks by predicted IoU at "every" click, only at the "first", or "never".
@@ -118,8 +131,9 @@ class Sam(SamSegmenter):
         seed: int = 0,
     ) -> None:
         title = type(self).__name__
-        if model not in ARCHITECTURES:
-            raise ValueError(f"{title} model={model!r}: choose one of {', '.join(ARCHITECTURES)}")
+        allowed = ARCHITECTURES if self.quality else {**ARCHITECTURES, **SLIM}
+        if model not in allowed:
+            raise ValueError(f"{title} model={model!r}: choose one of {', '.join(allowed)}")
         self.model = model
 
         def make() -> tuple[nn.Module, str]:
@@ -133,7 +147,8 @@ class SamHQ(Sam):
     """Segmenter: SAM-HQ by clicks.
 
     Args:
-        model, weights, feedback, multimask, threshold, size, seed: as for `Sam`.
+        model: "vit_b", "vit_l" or "vit_h".
+        weights, feedback, multimask, threshold, size, seed: as for `Sam`.
         hq_token_only: answer with the high-quality token's mask alone instead of its sum with SAM's mask.
     """
 

@@ -217,6 +217,9 @@ FIGURES = [
     ("ritm_hrnet18s", 400, 0.0, 17.7),
     ("ritm_hrnet18", 400, 0.0, 30.57),
     ("ritm_hrnet32", 400, 0.0, 82.50),  # the image and its mirror image at every click, nothing cached
+    # sam2.md, section 4: the decoder is SAM's.
+    ("slimsam_50", 1024, 153.5, 1.85),
+    ("slimsam_77", 1024, 46.6, 1.85),
     # sam2.md: per click 1.84, with a previous mask 1.85; tiny to large differ in the encoder.
     ("sam2_1_hiera_tiny", 1024, 146.3, 1.85),
     ("sam2_1_hiera_small", 1024, 180.2, 1.85),

@@ -6,6 +6,7 @@ import argparse
 import functools
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.console import Console
 
@@ -41,9 +42,17 @@ def main_guard(command: Callable[[Sequence[str]], int]) -> Callable[[], None]:
     return main
 
 
+class _Parser(argparse.ArgumentParser):
+    """Options may stand before, between and after the settings."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As usual, with settings and options in any order."""
+        return self.parse_intermixed_args(args, namespace)
+
+
 def parser(prog: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     """A parser for `--config-dir DIR key=value …`; the help text is kept as it is written."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog=prog,
         description=description,
         epilog=epilog,

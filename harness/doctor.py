@@ -11,6 +11,7 @@ from rich.table import Table
 
 from harness import cli
 from harness.datasets.checkup import Checkup, examine
+from harness.errors import UserError
 from harness.planning.config import Config, build, plain
 from harness.progress import Bar
 
@@ -35,6 +36,10 @@ def run(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     root = Config(given.config_dir)
     dataset = build(plain(root.compose(given.overrides).dataset), "dataset")
+    if not hasattr(dataset, "names") or not hasattr(dataset, "load"):
+        raise UserError(
+            f"dataset: {type(dataset).__name__} is no data set; give its file a line _target_: module.Class."
+        )
     with Bar(f"reading {dataset.name}", len(dataset), Console(stderr=True)) as bar:
         found = examine(dataset, bar.advance)
     if given.json:

@@ -23,6 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import UserError, near_miss
+from harness.planning import user_yaml
+from harness.planning.overrides import quoted, readable
 
 GROUPS = ("ablation", "variant", "dataset", "protocol", "measure")
 _GROUP_CHOICE = re.compile(r"^\+{0,2}(?P<group>\w+)=(?P<name>[\w./+-]+)$")
@@ -66,6 +68,9 @@ class Config:
             UserError: unknown group option or key (with the near miss), or a value that does not parse.
         """
         normal = [self._checked(o) for o in overrides]
+        for override in normal:
+            if match := _GROUP_CHOICE.match(override):
+                self._check_file(match["group"], match["name"])
         with self._hydra() as search_path:
             try:
                 return hydra_compose(primary, overrides=[*search_path, *normal])
@@ -79,6 +84,7 @@ class Config:
             UserError: unknown name, or a key in `extra` that the file does not have.
         """
         self.require(group, name)
+        self._check_file(group, name)
         with self._hydra() as search_path:
             try:
                 whole = hydra_compose("empty", overrides=[*search_path, f"+{group}={name}"])
@@ -98,6 +104,22 @@ class Config:
         if name not in self.options(group):
             raise UserError(f"unknown {group} {name!r}. {near_miss(name, self.options(group))}")
 
+    def file(self, group: str, name: str) -> str:
+        """How to name an option in a message: the user's file, or its group and name."""
+        path = None if self.config_dir is None else self.config_dir / group / f"{name}.yaml"
+        return f"{group} {name!r}" if path is None or not path.is_file() else str(path)
+
+    def _check_file(self, group: str, name: str, seen: frozenset[Path] = frozenset()) -> None:
+        """Raise UserError if the user's file of this name, or one that it builds on, is no configuration."""
+        if self.config_dir is None:
+            return
+        file = self.config_dir / group / f"{name.removesuffix('.yaml')}.yaml"
+        if not file.is_file() or file in seen:
+            return
+        user_yaml.check(file)
+        for other, option in user_yaml.includes(file):
+            self._check_file(other or group, option, seen | {file})
+
     def _checked(self, override: str) -> str:
         match = _GROUP_CHOICE.match(override)
         if match and match["group"] in GROUPS:
@@ -108,11 +130,13 @@ class Config:
             raise UserError(
                 f"cannot read {override!r}: arguments look like key=value, for example +ablation=dha dataset.limit=3."
             )
-        return override
+        return readable(override)
 
     @contextlib.contextmanager
     def _hydra(self) -> Iterator[list[str]]:
-        search = [] if self.config_dir is None else [f"hydra.searchpath=['file://{self.config_dir.as_posix()}']"]
+        search = (
+            [] if self.config_dir is None else [f"hydra.searchpath=[{quoted('file://' + self.config_dir.as_posix())}]"]
+        )
         with initialize_config_module("sweeps", version_base=None):
             yield search
 
@@ -151,8 +175,15 @@ def overlay(base: DictConfig, extra: Mapping[str, Any], what: str) -> DictConfig
 
 
 def plain(config: Any) -> Any:
-    """Resolved plain Python containers of a configuration node."""
-    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    """Resolved plain Python containers of a configuration node; UserError for an interpolation that leads nowhere."""
+    if not OmegaConf.is_config(config):
+        return config
+    try:
+        return OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        where = f"setting {key!r}: " if key else ""
+        raise UserError(f"{where}{(str(error).splitlines() or [''])[0]}") from error
 
 
 def build(config: Mapping[str, Any], what: str) -> Any:
@@ -168,7 +199,7 @@ def build(config: Mapping[str, Any], what: str) -> Any:
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ is not None else error
         if isinstance(cause, UserError):
             raise cause from error
-        if isinstance(cause, (ValueError, TypeError, OSError, ImportError, HydraException)):
+        if isinstance(cause, (ValueError, TypeError, OSError, ImportError, SyntaxError, HydraException)):
             raise UserError(f"{what}: {_one_line(cause)}") from error
         raise cause from error
 

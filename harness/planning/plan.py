@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from harness.datasets.doubts import refuse_whole_images
@@ -116,8 +117,16 @@ def make_plan(root: Config, config: DictConfig, picked: str | None = None) -> Pl
 
 def _variants(root: Config, config: DictConfig, picked: str | None) -> list[Variant]:
     offered = plain(config.ablation.variants) or {}
+    if isinstance(offered, list):
+        offered = dict.fromkeys(map(str, offered))
+    if not isinstance(offered, dict) or not all(v is None or isinstance(v, dict) for v in offered.values()):
+        raise UserError(
+            f"ablation {config.ablation.name!r}: `variants` names each variant with its settings, "
+            "for example {all_on: {}, dpe_off: {dpe: off}}."
+        )
+    offered = {str(name): settings for name, settings in offered.items()}
     chosen = plain(config.variants)
-    if isinstance(chosen, str):
+    if chosen is not None and not isinstance(chosen, list):
         chosen = [chosen]
     if chosen is None:
         chosen = list(offered) or [picked] * (picked is not None)
@@ -129,15 +138,40 @@ def _variants(root: Config, config: DictConfig, picked: str | None) -> list[Vari
         )
     made = []
     for name in dict.fromkeys(str(c) for c in chosen):
-        if name in offered:
-            made.append(Variant(name, _switched(root, config, name, dict(offered[name] or {}))))
-        elif name == picked:  # with what the command line says of it: variant=NAME variant.size=512
-            made.append(Variant(name, plain(config.variant)))
-        elif name in root.options("variant"):
-            made.append(Variant(name, plain(root.load("variant", name))))
-        else:
+        if name not in [*offered, picked, *root.options("variant")]:
             raise UserError(f"unknown variant {name!r}. {near_miss(name, [*offered, *root.options('variant')])}")
+        try:
+            if name in offered:
+                settings = _switched(root, config, name, dict(offered[name] or {}))
+            elif name == picked:  # with what the command line says of it: variant=NAME variant.size=512
+                settings = plain(config.variant)
+            else:
+                settings = plain(root.load("variant", name))
+            require_segmenter(name, settings)
+        except UserError as error:
+            where = root.file("variant", name)
+            raise (error if name in str(error) else UserError(f"{where}: {error}")) from error
+        made.append(Variant(name, settings))
     return made
+
+
+def require_segmenter(name: str, config: Any) -> None:
+    """Raise UserError if a variant's configuration names no class, or one of the user's that is no segmenter."""
+    target = config.get("_target_") if isinstance(config, dict) else None
+    if not isinstance(target, str):
+        raise UserError(f"variant {name!r} names no class: give its file a line `_target_: module.Class`.")
+    if target.partition(".")[0] in ("inter2former", "baselines"):
+        return
+    try:
+        found = get_object(target)
+    except Exception:  # whoever builds it says what is wrong
+        return
+    lacks = [part for part in ("encode", "start") if not callable(getattr(found, part, None))]
+    if isinstance(found, type) and lacks:
+        raise UserError(
+            f"variant {name!r}: {target} is no segmenter, it has no method {' and no '.join(lacks)} "
+            "(the interface: harness/segmenter.py)."
+        )
 
 
 def _switched(root: Config, config: DictConfig, name: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -150,7 +184,13 @@ def _switched(root: Config, config: DictConfig, name: str, settings: dict[str, A
 
 def _datasets(root: Config, config: DictConfig) -> list[DatasetPlan]:
     configs: dict[str, dict[str, Any]] = {}
-    for label, given in (plain(config.datasets) or {}).items():
+    several = plain(config.datasets) or {}
+    if not isinstance(several, dict) or not all(v is None or isinstance(v, dict) for v in several.values()):
+        raise UserError(
+            "datasets: names each data set with its settings, for example {grabcut: {root: DIR}, mine: {dataset: "
+            "folder, root: DIR}}."
+        )
+    for label, given in ((str(k), v) for k, v in several.items()):
         settings = dict(given or {})
         configs[label] = plain(root.load("dataset", settings.pop("dataset", label), settings))
     if not configs:
@@ -158,6 +198,13 @@ def _datasets(root: Config, config: DictConfig) -> list[DatasetPlan]:
     plans = []
     for label, settings in configs.items():
         dataset = build(settings, f"dataset {label or settings.get('name', '')!r}")
+        lacks = [part for part in ("names", "load", "digest", "name", "__len__") if not hasattr(dataset, part)]
+        if lacks:
+            target = settings.get("_target_", "a mapping without _target_")
+            raise UserError(
+                f"dataset {label or settings.get('name', '')!r}: {target} is no data set, "
+                f"it has no {', '.join(lacks)} (an example: harness/datasets/folder.py)."
+            )
         if len(dataset) == 0:
             raise UserError(f"data set {label or dataset.name!r} has no samples; check root, limit and shard.")
         refuse_whole_images(dataset)

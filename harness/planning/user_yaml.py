@@ -1,0 +1,79 @@
+"""Looks at the user's YAML files before they are composed, so that a bad one is named in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.errors import UserError
+
+_LARGEST = 1 << 20
+_MOST_NODES = 100_000
+_EXAMPLE = "it holds `key: value` lines, as the files in sweeps/ do"
+
+
+def check(path: Path) -> None:
+    """Read a configuration file without making anything of it.
+
+    Raises:
+        UserError: it cannot be read, is no YAML, is empty, no mapping, has tags that name Python objects, or aliases
+            that grow without end.
+    """
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise UserError(f"{path}: larger than 1 MiB; a configuration file is small: {_EXAMPLE}.")
+        text = path.read_bytes().decode("utf-8-sig")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        nodes = 0 if node is None else _expanded(node, {}, ())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no text in UTF-8; {_EXAMPLE}.") from error
+    except (OSError, yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as YAML ({_short(error)}).") from error
+    if nodes > _MOST_NODES:
+        raise UserError(f"{path}: its aliases (*name) stand for more than {_MOST_NODES} values; write them out.")
+    if not isinstance(node, yaml.MappingNode):
+        what = "is empty" if node is None or node.value == "" else f"holds a {node.id}"
+        raise UserError(f"{path}: {what}; {_EXAMPLE}.")
+    for tagged in _tags(node, set()):
+        raise UserError(
+            f"{path}: tag {tagged.tag.replace('tag:yaml.org,2002:', '!!')} in line {tagged.start_mark.line + 1} is not "
+            "allowed: a configuration holds plain values; name a class with _target_."
+        )
+
+
+def includes(path: Path) -> Iterator[tuple[str, str]]:
+    """(group, name) of the other files that a checked file's `defaults` list."""
+    content = yaml.safe_load(path.read_bytes().decode("utf-8-sig"))
+    for entry in content.get("defaults") or [] if isinstance(content, dict) else []:
+        for group, name in entry.items() if isinstance(entry, dict) else [("", entry)]:
+            if isinstance(name, str):
+                yield str(group).replace("override ", "").strip("/ ").partition("@")[0], name
+
+
+def _expanded(node: Any, known: dict[int, int], above: tuple[int, ...]) -> int:
+    """Nodes of the tree with every alias written out; raises RecursionError for one that holds itself."""
+    if id(node) in above:
+        raise RecursionError("an alias stands inside of what it names")
+    if id(node) not in known:
+        children = node.value if isinstance(node, yaml.CollectionNode) else []
+        flat = [n for pair in children for n in pair] if isinstance(node, yaml.MappingNode) else children
+        known[id(node)] = 1 + sum(_expanded(child, known, (*above, id(node))) for child in flat)
+    return known[id(node)]
+
+
+def _tags(node: Any, seen: set[int]) -> Iterator[Any]:
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
+        yield node
+    for child in node.value if isinstance(node, yaml.CollectionNode) else []:
+        for part in child if isinstance(child, tuple) else (child,):
+            yield from _tags(part, seen)
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or "nested too deeply"

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from baselines import _weights
 from baselines._images import bilinear, check_image, mask_plane
-from baselines._maps import pyramid_levels, resize, run_level
+from baselines._maps import pyramid_levels, run_level
+from baselines._segmentation_head import ConvModule, join_levels
 from baselines._vit import Block, PatchEmbed, unwindows, windows
 
 PATCH, DIM, HEADS, DEPTH = 16, 768, 12, 12
@@ -67,18 +67,6 @@ class Neck(nn.Module):
         return [run_level(level, x, side, side) for level in levels]
 
 
-class ConvModule(nn.Module):
-    """A 1x1 convolution under the name `conv`."""
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, out, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return relu(conv(x)) for x (B, h, w, C)."""
-        return F.relu_(F.linear(x, self.conv.weight.flatten(1), self.conv.bias))
-
-
 class Head(nn.Module):
     """Joins the four levels at stride 4 and gives one logit per pixel."""
 
@@ -90,21 +78,7 @@ class Head(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """Map four maps (B, h, w, C), finest first, to logits (B, 1, h_0, w_0)."""
-        batch, height, width, _ = levels[0].shape
-        weights = self.fusion_conv.conv.weight.flatten(1).split(256, dim=1)
-        # The sum over levels replaces a concatenation of 268 MB at size 1024.
-        joined: Tensor | None = None
-        for level, conv, weight in zip(levels, self.convs, weights, strict=True):
-            wide = resize(conv(level), height, width).reshape(-1, 256)
-            if joined is None:
-                joined = F.linear(wide, weight, self.fusion_conv.conv.bias)
-            else:
-                # In place where no gradient is wanted; `out=` and not `addmm_`, which FLOP counters overlook.
-                reuse = None if torch.is_grad_enabled() else joined
-                joined = torch.addmm(joined, wide, weight.T, out=reuse)
-        assert joined is not None
-        logits = F.linear(F.relu_(joined), self.seg_conv.weight.flatten(1), self.seg_conv.bias)
-        return logits.view(batch, 1, height, width)
+        return join_levels(levels, self.convs, self.fusion_conv, self.seg_conv)
 
 
 class SegNextNet(nn.Module):

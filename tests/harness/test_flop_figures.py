@@ -216,7 +216,11 @@ FIGURES = [
     ("efficientsam_s", 1024, 245.62, 1.845),
     ("ritm_hrnet18s", 400, 0.0, 17.7),
     ("ritm_hrnet18", 400, 0.0, 30.57),
-    ("ritm_hrnet32", 400, 0.0, 82.50),  # the image and its mirror image at every click, nothing cached
+    ("ritm_hrnet32", 400, 0.0, 82.50),
+    ("simpleclick_vit_xtiny", 448, 0.0, 2 * 5.0),
+    ("simpleclick_vit_b", 448, 0.0, 161.6),
+    ("simpleclick_vit_l", 448, 0.0, 525.6),
+    ("simpleclick_vit_h", 448, 0.0, 1400.0),  # the image and its mirror image at every click, nothing cached
     # sam2.md, section 4: the decoder is SAM's.
     ("slimsam_50", 1024, 153.5, 1.85),
     ("slimsam_77", 1024, 46.6, 1.85),

@@ -123,7 +123,7 @@ def test_rows_follow_the_routing():
     assert gmacs == pytest.approx(48 * 27 * 8 / 1e9) and gflops == pytest.approx(2 * gmacs)
 
 
-SMALL = 256
+SMALL = {1024: 256, 448: 224}
 """Side at which networks of a fixed input run the same operators in a fraction of the time."""
 
 
@@ -131,15 +131,12 @@ PIXELS_ONLY = ("ritm", "simpleclick", "focalclick")
 
 
 def variants():
-    """(name, side): every variant, networks of 1024 pixels at a small side, and as they are configured."""
+    """(name, side): every variant, networks of a fixed input at a small side, and as they are configured."""
     for name in Config().options("variant"):
-        fixed = plain(Config().load("variant", name)).get("size") == 1024
+        fixed = SMALL.get(plain(Config().load("variant", name)).get("size"))
         # Hundreds of millions of random weights to draw; a second scale and scans of it, whatever the image.
-        long = name.endswith(("vit_h", "vit_l", "large", "base_plus", "hiera_small")) or name in (
-            "hrsam_plusplus",
-            "sam3_tracker",
-        )
-        yield pytest.param(name, SMALL if fixed else None, marks=[pytest.mark.slow] if long else [])
+        long = name.endswith(("vit_h", "vit_l", "large", "base_plus", "hiera_small")) or name in LONG
+        yield pytest.param(name, fixed, marks=[pytest.mark.slow] if long else [])
         if fixed and not name.endswith(("vit_h", "vit_l")):
             yield pytest.param(name, None, marks=pytest.mark.slow)
 

@@ -127,6 +127,8 @@ SMALL = {1024: 256, 448: 224}
 """Side at which networks of a fixed input run the same operators in a fraction of the time."""
 
 
+LONG = ("hrsam_plusplus", "sam3_tracker", "ritm_hrnet18", "ritm_hrnet32", "simpleclick_vit_b")
+"""More than ten seconds; hrnet18s and vit_xtiny run the same operators."""
 PIXELS_ONLY = ("ritm", "simpleclick", "focalclick")
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness import surroundings
+
+surroundings.usable_backend()  # before anything here imports matplotlib
+
 
 def build(run: str | Path, out: str | Path | None = None) -> Path:
     """Write the report of a sweep's folder under `out` (default `run/report`) and return the path of its page.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from harness import surroundings  # noqa: F401  (first: it puts right what this process inherited)
+
+# isort: split
 import sys
 import tempfile
 from collections.abc import Sequence

@@ -94,4 +94,4 @@ class FileFacts:
 def _default_cache() -> Path:
     named = os.environ.get("IS_BENCH_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
-    return Path(named or os.path.join(base, "interactive-segmentation-bench")).expanduser() / "files.sqlite"
+    return Path(os.path.expanduser(named or os.path.join(base, "interactive-segmentation-bench"))) / "files.sqlite"

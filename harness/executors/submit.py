@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -61,13 +64,15 @@ def _submit(settings: Mapping[str, Any], work: Work, out: Path) -> Iterator[tupl
     spool.clear(files)
     work = replace(work, todo={name: variants for name, variants in todo.items() if variants})
     cluster = "local" if settings["name"] == "processes" else "slurm"
+    # Processes end with the sweep; jobs of a cluster may outlive it, and the next run reads their files.
+    mine = os.getpid() if cluster == "local" else None
     jobs = []
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(name="is-bench", **{"timeout_min": 24 * 60, **(settings.get("parameters") or {})})
         for chunk in split(work, int(settings["chunks"])):
             path = files / f"{uuid.uuid4().hex}.jsonl"
-            jobs.append(_Job(chunk, executor.submit(_collect, chunk, path), spool.Reader(path, work.cells)))
+            jobs.append(_Job(chunk, executor.submit(_collect, chunk, path, mine), spool.Reader(path, work.cells)))
     except (RuntimeError, OSError, TypeError) as error:
         raise UserError(
             f"executor={settings['name']}: {error}. Use executor.name=local where there is no Slurm."
@@ -108,8 +113,14 @@ class _Job:
         yield from ((v, episode) for v, episode in found if (episode["sample"], v) in self._missing)
 
 
-def _collect(work: Work, path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Do a share; every episode is on disk when it ends, and all are returned in the end."""
+def _collect(work: Work, path: Path, parent: int | None = None) -> list[tuple[str, dict[str, Any]]]:
+    """Do a share; every episode is on disk when it ends, and all are returned in the end.
+
+    Args:
+        parent: process id of the sweep, with which this process ends; None: it lives on.
+    """
+    if parent is not None:
+        _end_with(parent)
     found = []
     writer = spool.Writer(path, work.cells)
     try:
@@ -119,6 +130,20 @@ def _collect(work: Work, path: Path) -> list[tuple[str, dict[str, Any]]]:
     finally:
         writer.close()
     return found
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after another one ended, however that was killed."""
+    import psutil
+
+    def watch() -> None:
+        with contextlib.suppress(psutil.Error):
+            sweep = psutil.Process(parent)  # remembers when it began, so that a reused id is not taken for it
+            while sweep.is_running() and sweep.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(_LOOK_EVERY_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end with the sweep").start()
 
 
 def split(work: Work, chunks: int) -> list[Work]:

@@ -45,6 +45,7 @@ def describe(quick: bool = True, peaks: bool = True) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "cpus_usable": len(pinning.available_cpus()),
         "cores_usable": pinning.all_threads(),
+        "cpu_quota": pinning.quota(),
         "frequency_mhz": _frequency(information),
         "caches": _caches(),
         "instruction_sets": [name for name in _INSTRUCTIONS if name in flags],

@@ -16,6 +16,7 @@ from harness.datasets.loader import load
 from harness.errors import SampleError, UserError
 from harness.flops import measure as flops
 from harness.latency import measure as latency
+from harness.latency import pinning
 from harness.machine import describe, roofline
 from harness.machine.features import running_precision
 from harness.planning.plan import Plan, weights_stamp
@@ -52,6 +53,9 @@ def measure(plan: Plan, settings: Mapping[str, Any], store: Store, tables: Table
             roof=lambda frame: roofline.add(frame, tables.flops, (tables.machine or {}).get("peaks"), precisions),
         ),
     }
+    if "latency" in wanted:
+        for text in pinning.remarks():
+            _tell(console, f"note: {text}")
     running = {name: running_precision(precision) for name, precision in precisions.items()}
     for name in wanted:
         frame = _kept_or_new(name, _stamp(name, plan, settings, samples), steps[name], store, tables)

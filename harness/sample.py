@@ -15,11 +15,14 @@ class Sample:
         name: unique within its data set, stable between runs.
         image: (H, W, 3) uint8 RGB.
         mask: (H, W) uint8: 1 object, 0 background, 255 ignore.
+        source: name of the image, the same for several objects of one image, which statistics take as one draw; "":
+            no other sample shows this image.
     """
 
     name: str
     image: np.ndarray
     mask: np.ndarray
+    source: str = ""
 
     @property
     def object_share(self) -> float:

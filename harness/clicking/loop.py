@@ -32,6 +32,7 @@ class Truth:
         share = sample.object_share
         self.columns = {
             "sample": sample.name,
+            "image": sample.source or sample.name,
             "height": int(sample.mask.shape[0]),
             "width": int(sample.mask.shape[1]),
             "object_share": round(share, 6),

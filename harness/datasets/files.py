@@ -103,7 +103,9 @@ class FileDataset:
         image = read_image(entry.image)
         values = self.read_values(entry)
         check_size(image, values, entry.image, entry.mask)
-        return Sample(entry.name, image, self.mask_of(entry, values))
+        inside = entry.image.is_relative_to(self.root)
+        source = entry.image.relative_to(self.root).as_posix() if inside else entry.image.name
+        return Sample(entry.name, image, self.mask_of(entry, values), source)
 
     def read_values(self, entry: Entry) -> np.ndarray:
         """(H, W) or (H, W, 3) values of an entry's mask file, as stored."""

@@ -7,14 +7,15 @@ with a NaN IoU (empty prediction over empty truth) is invalid: it is counted, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.scoring.intervals import bootstrap_interval, bootstrap_intervals, paired_comparison
+from harness.scoring.intervals import mean_interval, mean_intervals
 from harness.scoring.overlap import SIZE_BINS, BoundaryIoU, IoU, boundary_iou, iou, size_bin
+from harness.scoring.paired import paired_comparison, paired_comparisons
 
 __all__ = [
     "SIZE_BINS",
@@ -22,13 +23,13 @@ __all__ = [
     "IoU",
     "auc",
     "biou_at",
-    "bootstrap_interval",
     "boundary_iou",
     "compare",
     "curves",
     "invalid_samples",
     "iou",
     "iou_drop",
+    "mean_interval",
     "miou_at",
     "noc",
     "nof",
@@ -37,6 +38,8 @@ __all__ = [
     "ritm_nof",
     "size_bin",
     "summarise",
+    "unseen_difference",
+    "value_range",
 ]
 
 TARGETS = (0.80, 0.85, 0.90, 0.95)
@@ -118,7 +121,7 @@ def per_sample(rows: pd.DataFrame, protocol: Mapping[str, Any]) -> pd.DataFrame:
         up to the
     click limit; iou_drop; auc.
     """
-    limit = int(protocol.get("clicks") or rows["click"].max())
+    limit = _limit(rows, protocol)
     rows = rows[~rows["sample"].isin(invalid_samples(rows))]
     table, boundary = curves(rows, limit), curves(rows, limit, "biou")
     found: dict[str, pd.Series] = {}
@@ -145,43 +148,70 @@ def summarise(clicks: pd.DataFrame, protocol: Mapping[str, Any]) -> pd.DataFrame
     """summary.csv: every metric of every variant and data set, over all samples and by object-size bin.
 
     Args:
-        clicks: rows of clicks.parquet.
+        clicks: rows of clicks.parquet; `image`, where there is such a column, says which samples share an image.
         protocol: `Protocol.record()`; an empty mapping: targets of the field, click limit as found.
 
     Returns:
-        Columns variant, dataset, size_bin (`all` or a bin), metric, value, low, high, samples, invalid,
-        protocol. `value` is the mean over valid samples, for nof and ritm_nof their number; low and high its
-        95 % bootstrap interval.
+        Columns variant, dataset, size_bin (`all` or a bin), metric, value, low, high, samples, images, invalid,
+        protocol. `value` is the mean over valid samples, for nof and ritm_nof their number; low and high its 95 %
+        interval, NaN below 6 images.
     """
     parts = []
     for (variant, dataset), rows in _groups(clicks):
         table = per_sample(rows, protocol)
-        bins = rows.groupby("sample")["size_bin"].first().reindex(table.index)
+        first = rows.groupby("sample")[["size_bin", "image"]].first().reindex(table.index)
+        bins, images = first["size_bin"], first["image"]
         left_out = rows[rows["iou"].isna()].drop_duplicates("sample")
         for name in ("all", *(b for b in SIZE_BINS if (bins == b).any())):
-            part = table if name == "all" else table[bins == name]
-            summary = _means(part)
+            chosen = np.full(len(table), True) if name == "all" else (bins == name).to_numpy()
+            summary = _means(table[chosen], images[chosen].to_numpy(), _limit(rows, protocol))
             summary["invalid"] = len(left_out) if name == "all" else int((left_out["size_bin"] == name).sum())
             parts.append(summary.assign(variant=variant, dataset=dataset, size_bin=name))
-    columns = [*_KEYS, "size_bin", "metric", "value", "low", "high", "samples", "invalid", "protocol"]
+    columns = [*_KEYS, "size_bin", "metric", "value", "low", "high", "samples", "images", "invalid", "protocol"]
     if not parts:
         return pd.DataFrame(columns=columns)
     whole = pd.concat(parts, ignore_index=True)
     return whole.assign(protocol=str(protocol.get("name", "not recorded")))[columns]
 
 
-def _means(table: pd.DataFrame) -> pd.DataFrame:
+def value_range(metric: str, limit: int) -> tuple[float, float]:
+    """Least and largest possible value of a metric of one sample, where `limit` clicks are allowed."""
+    return (1.0, float(limit)) if metric.startswith("noc") else (0.0, 1.0)
+
+
+def unseen_difference(metric: str, limit: int) -> float:
+    """By how much a pair that was not drawn may differ (`paired_comparisons`): half of the possible, a failure whole."""
+    least, most = value_range(metric, limit)
+    return most - least if "nof" in metric else (most - least) / 2
+
+
+def _limit(rows: pd.DataFrame, protocol: Mapping[str, Any]) -> int:
+    return int(protocol.get("clicks") or rows["click"].max())
+
+
+def _means(table: pd.DataFrame, images: np.ndarray, limit: int) -> pd.DataFrame:
     """Mean and interval of each column of a per-sample table; counts are scaled to the number of samples."""
-    rows = []
-    whole = [c for c in table if not table[c].isna().any()]
-    limits = dict(zip(whole, bootstrap_intervals(table[whole].to_numpy().T) if len(table) else [], strict=False))
-    for metric in table:
-        values = table[metric].dropna()
-        scale = len(values) if "nof" in str(metric) else 1
-        low, high = limits[metric] if metric in limits else bootstrap_interval(values.to_numpy())
-        mean = values.mean() if len(values) else np.nan
-        rows.append([metric, mean * scale, low * scale, high * scale, len(values)])
-    return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "samples"])
+    found: dict[str, list[Any]] = {}
+    for names, known in _same_samples(table):
+        values, of_image = table.loc[known, names].to_numpy().T, images[known]
+        least, most = np.array([value_range(name, limit) for name in names]).T
+        limits = mean_intervals(values, least, most, of_image)
+        for name, mine, (low, high) in zip(names, values, limits, strict=True):
+            scale = len(mine) if "nof" in name else 1
+            mean = mine.mean() if len(mine) else np.nan
+            found[name] = [name, mean * scale, low * scale, high * scale, len(mine), len(np.unique(of_image))]
+    columns = ["metric", "value", "low", "high", "samples", "images"]
+    return pd.DataFrame([found[str(name)] for name in table], columns=columns)
+
+
+def _same_samples(table: pd.DataFrame) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Columns that are known (not NaN) for the same samples, with those samples as (samples,) bool."""
+    known = table.notna().to_numpy()
+    patterns: dict[bytes, list[int]] = {}
+    for column in range(known.shape[1]):
+        patterns.setdefault(known[:, column].tobytes(), []).append(column)
+    for columns in patterns.values():
+        yield [str(table.columns[c]) for c in columns], known[:, columns[0]]
 
 
 def compare(clicks: pd.DataFrame, base: str, protocol: Mapping[str, Any] | None = None) -> pd.DataFrame:
@@ -189,58 +219,59 @@ def compare(clicks: pd.DataFrame, base: str, protocol: Mapping[str, Any] | None 
     bin.
 
     Returns:
-        Columns variant, base, dataset, size_bin, metric, difference, low, high, p_value, samples. The
-        difference is that of the means (nof: of the numbers of failures); low, high: paired bootstrap;
-        p_value: paired permutation.
+        Columns variant, base, dataset, size_bin, metric, difference, low, high, p_value, samples, images, differing.
+        The difference is that of the means (nof: of the numbers of failures); low, high: its 95 % interval, NaN below
+        6 images; p_value: paired permutation (nof: McNemar's exact test); differing: the images whose values differ
+        (samples, where each is an image of its own), which decide how small p can be.
     """
+    limit = 0 if clicks.empty else _limit(clicks, protocol or {})
     tables = {key: per_sample(rows, protocol or {}) for key, rows in _groups(clicks)}
-    bins = clicks.drop_duplicates(["dataset", "sample"]).set_index(["dataset", "sample"])["size_bin"]
-    rows = []
+    usable = _usable(clicks)
+    first = usable.drop_duplicates(["dataset", "sample"]).set_index(["dataset", "sample"])[["size_bin", "image"]]
+    parts = []
     for (variant, dataset), table in tables.items():
         if variant == base or (base, dataset) not in tables:
             continue
-        other = tables[(base, dataset)]
-        common = table.index.intersection(other.index)
-        sizes = bins.loc[dataset].reindex(common)
+        difference = table - tables[(base, dataset)]
+        common = table.index.intersection(tables[(base, dataset)].index)
+        difference = difference.loc[common, [c for c in table if c in tables[(base, dataset)]]]
+        of_sample = first.loc[dataset].reindex(common)
+        sizes, images = of_sample["size_bin"], of_sample["image"].to_numpy()
         for name in ("all", *(b for b in SIZE_BINS if (sizes == b).any())):
-            chosen = common if name == "all" else common[sizes == name]
-            for metric in table.columns.intersection(other.columns):
-                a, b = table.loc[chosen, metric].to_numpy(), other.loc[chosen, metric].to_numpy()
-                count = int((~np.isnan(a - b)).sum())
-                difference, low, high, p = paired_comparison(a, b)
-                scale = count if "nof" in str(metric) else 1
-                rows.append(
-                    [
-                        variant,
-                        base,
-                        dataset,
-                        name,
-                        metric,
-                        difference * scale,
-                        low * scale,
-                        high * scale,
-                        p,
-                        count,
-                    ]
-                )
-    columns = [
-        "variant",
-        "base",
-        "dataset",
-        "size_bin",
-        "metric",
-        "difference",
-        "low",
-        "high",
-        "p_value",
-        "samples",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+            chosen = np.full(len(common), True) if name == "all" else (sizes == name).to_numpy()
+            part = _differences(difference[chosen], images[chosen], limit)
+            parts.append(part.assign(variant=variant, base=base, dataset=dataset, size_bin=name))
+    columns = ["variant", "base", "dataset", "size_bin", "metric", "difference", "low", "high", "p_value", "samples"]
+    columns += ["images", "differing"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def _differences(table: pd.DataFrame, images: np.ndarray, limit: int) -> pd.DataFrame:
+    """Comparison of each column of a table of differences per sample; counts are scaled to the number of samples."""
+    found: dict[str, list[Any]] = {}
+    for names, known in _same_samples(table):
+        unseen = np.array([unseen_difference(name, limit) for name in names])
+        result = paired_comparisons(table.loc[known, names].to_numpy().T, unseen, images[known])
+        samples, of_images = int(known.sum()), len(np.unique(images[known]))
+        for i, name in enumerate(names):
+            scale = samples if "nof" in name else 1
+            numbers = [float(values[i]) * scale for values in (result.difference, result.low, result.high)]
+            p_value, differing = float(result.p_value[i]), int(result.differing[i])
+            found[name] = [name, *numbers, p_value, samples, of_images, differing]
+    columns = ["metric", "difference", "low", "high", "p_value", "samples", "images", "differing"]
+    return pd.DataFrame([found[str(name)] for name in table], columns=columns)
 
 
 def _groups(clicks: pd.DataFrame) -> Any:
+    usable = _usable(clicks)
+    return [] if usable.empty else usable.groupby(_KEYS, sort=False)
+
+
+def _usable(clicks: pd.DataFrame) -> pd.DataFrame:
+    """Rows of episodes that ran, with the columns that old files may lack: `size_bin`, and `image` (the sample)."""
     if clicks.empty:
-        return []
+        return clicks.reindex(columns=[*clicks.columns, *({"size_bin", "image"} - set(clicks.columns))])
     usable = clicks if "error" not in clicks else clicks[clicks["error"].isin(["", None]) | clicks["error"].isna()]
     usable = usable if "size_bin" in usable else usable.assign(size_bin="")
-    return usable.groupby(_KEYS, sort=False)
+    image = usable["sample"] if "image" not in usable else usable["image"].fillna(usable["sample"])
+    return usable.assign(image=image.astype(str))

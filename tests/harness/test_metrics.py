@@ -100,7 +100,7 @@ def test_summary_by_hand():
     assert whole.loc["miou5", "value"] == pytest.approx(np.mean([0.97, 0.9, 0.1, 0.3, 0.93]))
     assert whole.loc["biou5", "value"] == pytest.approx(np.mean([0.97, 0.9, 0.1, 0.3, 0.93]) / 2)
     assert (whole["samples"] == 5).all() and (whole["invalid"] == 0).all() and (whole["protocol"] == "ritm").all()
-    assert (whole["low"] <= whole["value"]).all() and (whole["value"] <= whole["high"]).all()
+    assert whole[["low", "high"]].isna().all().all()  # five samples are too few for an interval
 
 
 def test_size_bins_are_rows_of_their_own():
@@ -141,7 +141,8 @@ def test_compare_without_the_base_is_empty():
 def test_empty_rows_give_empty_tables_with_all_columns():
     nothing = pd.DataFrame(columns=["variant", "dataset", "sample", "click", "iou", "biou", "size_bin", "error"])
     assert list(metrics.summarise(nothing, PROTOCOL).columns) == [
-        "variant", "dataset", "size_bin", "metric", "value", "low", "high", "samples", "invalid", "protocol",
+        "variant", "dataset", "size_bin", "metric", "value", "low", "high", "samples", "images", "invalid",
+        "protocol",
     ]  # fmt: skip
     assert metrics.compare(nothing, "base").empty
 
@@ -177,3 +178,52 @@ def test_metric_names_follow_the_targets_of_the_protocol():
     protocol = Protocol("p", annotator="none", clicks=3, targets=[0.975])
     names = set(metrics.per_sample(rows_of(EPISODES), protocol.record()).columns)
     assert {"noc97_5", "nof97_5", "miou1", "miou3", "auc"} <= names and "miou5" not in names
+
+
+def many(images: int, objects: int, shift: int = 0) -> dict[str, list[float]]:
+    """Episodes that reach 0.9 at click 2 to 8, the same for all objects of an image."""
+    return {
+        f"{i:02d}#{k}": [0.5] * (1 + (i + shift) % 7) + [0.95] for i in range(images) for k in range(1, objects + 1)
+    }
+
+
+def test_every_interval_holds_its_value_and_has_a_width():
+    whole = metrics.summarise(rows_of(many(20, 1)), PROTOCOL)
+    assert (whole["low"] <= whole["value"]).all() and (whole["value"] <= whole["high"]).all()
+    assert (whole["low"] < whole["high"]).all()
+    # No sample fails: 0, at most 20 (1 - 0.025^(1/20)), the exact upper limit of Clopper and Pearson for a count.
+    row = whole[(whole["metric"] == "nof90") & (whole["size_bin"] == "all")].iloc[0]
+    assert row[["value", "low", "high"]].tolist() == pytest.approx([0, 0, 20 * (1 - 0.025 ** (1 / 20))])
+
+
+def test_objects_of_one_image_count_as_one_draw():
+    """Three equal objects in each image: the mean and its interval are those of one object an image."""
+    alone = metrics.summarise(rows_of(many(12, 1)), PROTOCOL)
+    rows = rows_of(many(12, 3))
+    together = metrics.summarise(rows.assign(image=rows["sample"].str[:2]), PROTOCOL)
+    assert (together["images"] == 12).all() and (together["samples"] == 36).all()
+    metric = alone["metric"] == "noc90"
+    for column in ("value", "low", "high"):
+        assert together.loc[metric, column].to_numpy() == pytest.approx(alone.loc[metric, column].to_numpy())
+    unaware = metrics.summarise(rows, PROTOCOL)
+    assert (unaware["images"] == 36).all()
+    assert (unaware["high"] - unaware["low"])[metric].iloc[0] < 0.8 * (alone["high"] - alone["low"])[metric].iloc[0]
+
+
+def test_compare_counts_images_that_differ():
+    base, other = (
+        rows_of(many(12, 3, shift), name).assign(image=lambda r: r["sample"].str[:2])
+        for name, shift in (("base", 0), ("other", 1))
+    )
+    row = metrics.compare(pd.concat([base, other]), "base", PROTOCOL).query("metric == 'noc90' and size_bin == 'all'")
+    assert row[["samples", "images", "differing"]].iloc[0].tolist() == [36, 12, 12]
+    # One click more, or six fewer where 8 turns to 2: by image +1 eleven times and -6 once (i = 6).
+    assert row["difference"].item() == pytest.approx((11 - 6) / 12)
+    # Exchanges of whole images: 2^12 sums of +-1 (11 of them) and +-6, exactly.
+    sums = [s + t for t in (-6, 6) for s in (11 - 2 * k for k in range(12)) for _ in range(math.comb(11, (11 - s) // 2))]
+    assert row["p_value"].item() == pytest.approx(min(1, 2 * np.mean(np.array(sums) >= 5)))
+
+
+def test_one_allowed_click_gives_noc_no_interval():
+    summary = metrics.summarise(rows_of(many(12, 1)), {**PROTOCOL, "clicks": 1}).set_index("metric")
+    assert np.isnan(summary.loc["noc90", "low"]).all() and np.isfinite(summary.loc["miou1", "low"]).all()

@@ -20,7 +20,7 @@ class Options:
     later_clicks: int = 3
     workload: str = "auto"
     budget_s: float = 600.0
-    min_repeats: int = 6
+    min_repeats: int = 7
     max_repeats: int = 40
     warmup_s: float = 3.0
     timeout_s: float = 300.0

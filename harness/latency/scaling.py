@@ -19,6 +19,8 @@ COLUMNS = [
     "variant", "kind", "part", "against", "fixed", "law", "value", "low", "high", "points", "values",
 ]  # fmt: skip
 _DRAWS = 1000
+FEWEST = 5
+"""Rounds below which a fit has no interval: resampled, 3 and 4 rounds cover 90 and 92 % instead of 95 %."""
 
 
 def fit(timings: pd.DataFrame, parts: pd.DataFrame | None = None, seed: int = 0) -> pd.DataFrame:
@@ -120,12 +122,12 @@ def _slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _resampled(rng: np.random.Generator, cells: Sequence[np.ndarray]) -> np.ndarray:
-    """Medians of resampled rounds, (draws, cells, …); no draws for fewer than three rounds.
+    """Medians of resampled rounds, (draws, cells, …); no draws for fewer than five rounds.
 
     Args:
         cells: (…, rounds) each; what shares an array shares the drawn rounds.
     """
-    draws = _DRAWS if min(c.shape[-1] for c in cells) >= 3 else 0
+    draws = _DRAWS if min(c.shape[-1] for c in cells) >= FEWEST else 0
     drawn = [c[..., rng.integers(0, c.shape[-1], (draws, c.shape[-1]))] for c in cells]
     return np.stack([np.moveaxis(np.nanmedian(d, axis=-1), -1, 0) for d in drawn], axis=1)
 

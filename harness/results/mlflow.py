@@ -21,6 +21,7 @@ import yaml
 from harness.errors import UserError
 from harness.results import files
 from harness.results.csv_tables import read_csv
+from harness.scoring.intervals import is_interval
 
 _PARAMS_PER_CALL = 100
 _METRICS_PER_CALL = 500
@@ -224,8 +225,9 @@ class _Delivery:
             ):
                 name = f"{row['metric']}/{entry['dataset']}"
                 yield name, row["value"], 0
-                yield f"{name}/low", row["low"], 0
-                yield f"{name}/high", row["high"], 0
+                if is_interval(float(row["low"]), float(row["high"])):
+                    yield f"{name}/low", row["low"], 0
+                    yield f"{name}/high", row["high"], 0
         for row in read_csv(self.out / "latency.csv").to_dict("records"):
             if row["variant"] == entry["variant"]:
                 yield (

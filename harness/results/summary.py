@@ -16,6 +16,7 @@ from harness.clicking.loop import Truth, encode, run_episode
 from harness.planning.config import plain
 from harness.planning.plan import DatasetPlan, Plan, Variant
 from harness.results.tables import Tables, card
+from harness.scoring.intervals import FEWEST, is_interval
 
 _QUALITY = (
     ("noc85", "NoC@85"),
@@ -100,7 +101,7 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
     table = Table(
         title=f"{data.name}{note}: {samples} of {len(data.dataset)} samples, "
         f"protocol {protocol.name}, up to {protocol.clicks} clicks",
-        caption="95 % bootstrap intervals over samples in brackets; times are medians of later clicks, ms",
+        caption=f"with 95 % intervals (too few: below {FEWEST} images); times are medians of later clicks, ms",
         title_justify="left",
         caption_justify="left",
     )
@@ -131,8 +132,8 @@ def _value(rows: pd.DataFrame, metric: str, scale: float) -> str:
     value, low, high = rows.loc[metric, ["value", "low", "high"]].to_numpy(dtype=float) * scale
     digits = 0 if metric.startswith("nof") else 1 if scale == 100 else 2
     text = f"{value:.{digits}f}"
-    if metric.startswith("nof") or not math.isfinite(low):
-        return text
+    if not is_interval(low, high):
+        return text if math.isnan(value) else f"{text} [dim]too few[/]"
     return f"{text} [dim]{low:.{digits}f}–{high:.{digits}f}[/]"
 
 
@@ -152,7 +153,9 @@ def _latency(latency: pd.DataFrame | None, variant: str, threads: int) -> str:
     if rows.empty or rows["median_ms"].isna().all():
         return "-"
     row = rows.sort_values("resolution").iloc[-1]
-    spread = f" [dim]{row['low_ms']:.1f}–{row['high_ms']:.1f}[/]" if math.isfinite(row["high_ms"]) else " [dim]few[/]"
+    spread = (
+        f" [dim]{row['low_ms']:.1f}–{row['high_ms']:.1f}[/]" if math.isfinite(row["high_ms"]) else " [dim]too few[/]"
+    )
     return f"{row['median_ms']:.1f}{spread}"
 
 

@@ -79,8 +79,7 @@ def by_image(values: np.ndarray, images: np.ndarray | None) -> tuple[np.ndarray,
     if images is None:
         return values, np.ones(values.shape[1])
     labels, member = np.unique(np.asarray(images).astype(str), return_inverse=True)
-    sums = np.zeros((len(values), len(labels)))
-    np.add.at(sums, (slice(None), member), values)
+    sums = np.stack([np.bincount(member, row, len(labels)) for row in values]) if len(values) else values[:, :0]
     return sums, np.bincount(member, minlength=len(labels)).astype(float)
 
 

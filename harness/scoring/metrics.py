@@ -180,7 +180,7 @@ def value_range(metric: str, limit: int) -> tuple[float, float]:
 
 
 def unseen_difference(metric: str, limit: int) -> float:
-    """By how much a pair that was not drawn may differ (`paired_comparisons`): half of the possible, a failure whole."""
+    """By how much a pair that was not drawn may differ: by half of the possible, a failure by all of it."""
     least, most = value_range(metric, limit)
     return most - least if "nof" in metric else (most - least) / 2
 

@@ -120,4 +120,3 @@ def _random_signs(count: int, seed: int) -> Iterator[np.ndarray]:
     rows = max(1, _BATCH_VALUES // count)
     for start in range(0, EXCHANGES, rows):
         yield rng.integers(0, 2, (min(rows, EXCHANGES - start), count), dtype=np.int8) * 2.0 - 1.0
-

@@ -29,7 +29,7 @@ def compare(a: Run, b: Run, out: Path) -> Path:
     """
     found = across.changes(a, b)
     made = [across.changed(a, b)]
-    caption = "Paired bootstrap intervals (95 %) and permutation tests on the same samples where both runs have them."
+    caption = "95 % intervals and permutation tests on the same samples where both runs have them."
     made.append(Table("changes", "Quality", caption, across.CHANGE_COLUMNS, across.change_rows(found)))
     notes = [*_notes(a, b), *filter(None, [_chance(len(found))])]
     if across.same_machine(a, b):
@@ -130,7 +130,7 @@ def timeline(runs: Sequence[Run]) -> Table:
     return Table(
         "timeline",
         "All runs",
-        "Means with 95 % bootstrap intervals, oldest run first.",
+        "Means with 95 % intervals, oldest run first.",
         tuple(columns),
         tuple(rows),
     )

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from harness.scoring.intervals import mean_intervals
 from reports.plots.labels import label_points, plain_log
 from reports.plots.style import COLOURS, INK, MUTED, Plot, drawing, looks
 from reports.read.metric_names import metric
@@ -16,7 +17,6 @@ from reports.read.runs import Run
 from reports.read.words import label, slug, title, where
 from reports.tables import speed
 
-_RESAMPLES = 1000
 _PANELS = 12
 
 
@@ -26,14 +26,9 @@ def curve(rows: pd.DataFrame, column: str = "iou") -> pd.DataFrame:
     return table.dropna(how="all").ffill(axis=1)
 
 
-def band(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """95 % percentile bootstrap band of the mean of (samples, clicks), resampling whole samples."""
-    count = len(values)
-    if count < 2:
-        return values.mean(0), values.mean(0)
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES) / count
-    low, high = np.percentile(weights @ values, [2.5, 97.5], axis=0)
+def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % band of the mean of (samples, clicks) IoUs in %, of whole samples; NaN where there are too few of them."""
+    low, high = mean_intervals(values.T, 0.0, 100.0).T
     return low, high
 
 
@@ -64,7 +59,7 @@ def iou_curves(run: Run, dataset: str) -> Plot:
             )
             if not wide:
                 ax.fill_between(clicks, low, high, color=style.colour, alpha=0.13, linewidth=0)
-            lowest, last = min(lowest, low.min()), max(last, int(clicks[-1]))
+            lowest, last = min(lowest, float(np.nanmin([low.min(), mean.min()]))), max(last, int(clicks[-1]))
             ends.append(f"{label(run, variant)} from {mean[0]:.0f} to {mean[-1]:.0f} %")
         for target in (90, 95):
             ax.axhline(target, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
@@ -73,7 +68,7 @@ def iou_curves(run: Run, dataset: str) -> Plot:
         ax.set_xticks([1, *range(5, last + 1, 5)] if last > 6 else range(1, last + 1))
         ax.set_title(title(run, dataset))
         legend(ax, len(run.variants))
-    bands = "" if wide else " with 95 % bootstrap bands over samples"
+    bands = "" if wide else " with 95 % bands over samples"
     return Plot(
         f"iou_{slug(dataset)}",
         f"IoU against clicks, {dataset}",

@@ -106,7 +106,7 @@ def exponents(run: Run) -> Plot | None:
     return Plot(
         "scaling",
         "How time grows",
-        "Fitted growth of median times with 95 % intervals from resampled rounds (none with fewer than three rounds "
+        "Fitted growth of median times with 95 % intervals from resampled rounds (none with fewer than five rounds "
         "or for parts, which are timed in the second pass with hooks): time is proportional to the number of tokens, "
         "or threads, to the power shown."
         + (lines if any(p.against == "boundary share" for p in panels) else "")

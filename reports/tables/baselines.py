@@ -108,7 +108,7 @@ class Costs:
         rounds = sorted({int(n) for n in few["repeats"]})
         said = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
         plural = "" if rounds == [1] else "s"
-        return [f"Timed in {said} round{plural}, too few for an interval (6 are needed; measure.budget_s): {names}."]
+        return [f"Timed in {said} round{plural}, too few for an interval (7 are needed; measure.budget_s): {names}."]
 
     def _timed(self, variant: str | None, kind: str, threads: int) -> pd.Series | None:
         frame = self.run.latency

@@ -18,8 +18,12 @@ def cell_of(
     digits: int,
     source: tuple[object, ...],
     signed: bool = False,
+    estimate: bool = True,
 ) -> Value:
-    """A column of a row with its interval (`low`/`high`, or `low_ms`/`high_ms` for `median_ms`), scaled."""
+    """A column of a row with its interval (`low`/`high`, or `low_ms`/`high_ms` for `median_ms`), scaled.
+
+    Without an interval the cell says "(too few)", if the number is an `estimate` that should have one.
+    """
     scaled: list[float | None] = []
     for name in (
         column,
@@ -29,7 +33,10 @@ def cell_of(
         found = finite(line[name])
         scaled.append(None if found is None else found * scale)
     missing = "" if scaled[0] is not None else "not measured"
-    return Value(scaled[0], scaled[1], scaled[2], digits=digits, signed=signed, source=source, missing=missing)
+    few = estimate and (scaled[1] is None or scaled[2] is None)
+    return Value(
+        scaled[0], scaled[1], scaled[2], digits=digits, signed=signed, source=source, missing=missing, too_few=few
+    )
 
 
 def count(value: int) -> Value:

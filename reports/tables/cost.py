@@ -57,7 +57,7 @@ def latency(run: Run) -> Table:
     )
     cpu = run.machine.get("cpu_model") or run.machine.get("cpu") or "CPU not recorded"
     caption = (
-        f"Median with its 95 % interval (none with fewer than six rounds) on {cpu}, in a pinned process of its own. "
+        f"Median with its 95 % interval (none with fewer than seven rounds) on {cpu}, in a pinned process of its own. "
         "Times do not travel between machines; "
         f"ratios to {ref} do. Online SPC: mean click of 20; 20-SPC adds a twentieth of the encoding."
     )
@@ -137,7 +137,9 @@ def scaling(run: Run) -> Table:
             "all" if line["part"] == "total" else str(line["part"]),
             str(line["against"]),
             in_words(str(line["fixed"])),
-            cell_of(line, "value", 1.0, 2 if exponent else 1, ("scaling", position, "value"), signed=True),
+            cell_of(
+                line, "value", 1.0, 2 if exponent else 1, ("scaling", position, "value"), signed=True, estimate=False
+            ),
             "exponent" if exponent else "ms, none to all",
             count(int(line["points"])),
             str(line["values"]).replace(" ", ", ").replace("..", " to "),
@@ -156,7 +158,7 @@ def scaling(run: Run) -> Table:
         Column("values", "Measured at", help="longest sides in pixels, thread counts, or boundary shares"),
     )
     caption = (
-        "Least squares on medians, with 95 % intervals from resampled rounds (none with fewer than three rounds, or "
+        "Least squares on medians, with 95 % intervals from resampled rounds (none with fewer than five rounds, or "
         "for parts). Exponent over tokens: 1 is linear, 2 quadratic; over threads: −1 is a perfect speed-up, 0 none. "
         "Of the boundary: what a later click takes longer with all tokens on it than with none, an extrapolation where "
         "the measured shares lie close together."

@@ -227,6 +227,7 @@ def _beside(run: Run, variant: str | None, dataset: str, key: str, row: Publishe
         low=low,
         high=high,
         source=("summary", variant, ours, key, ""),
+        too_few=low is None or high is None,
     )
 
 

@@ -63,7 +63,7 @@ def quality(run: Run) -> Table:
     return Table(
         "quality",
         "Quality",
-        f"Means over samples with 95 % bootstrap intervals. Protocol: {run.protocol()}.",
+        f"Means over samples with 95 % intervals (too few: below 6 images). Protocol: {run.protocol()}.",
         tuple(columns),
         tuple(rows),
         (NOT_RANKED,) if rows else (),
@@ -138,7 +138,7 @@ def compared(run: Run) -> Table:
         Column("verdict", "Reading"),
         Column("samples", "Samples"),
     )
-    caption = "Variant minus base on the same samples: paired bootstrap interval (95 %) and paired permutation test."
+    caption = "Variant minus base on the same samples: 95 % interval and paired permutation test."
     return Table("compare", "What each variant changes", caption, columns, tuple(rows))
 
 

@@ -23,6 +23,7 @@ class Value:
         trusted: False where the published number is known from a secondary note only.
         best: whether it is the best of its column among results that may be ranked.
         signed: show the sign, for differences.
+        too_few: whether there were too few samples (or rounds) for an interval, which then stands in its place.
         source: where the number can be found again: (file, key, key, …).
     """
 
@@ -36,6 +37,7 @@ class Value:
     best: bool = False
     signed: bool = False
     source: tuple[Any, ...] = ()
+    too_few: bool = False
 
     @property
     def difference(self) -> float | None:
@@ -55,9 +57,9 @@ class Value:
 
     @property
     def interval(self) -> str:
-        """`[low, high]`, or nothing."""
+        """`[low, high]`, "(too few)" where there were too few samples for it, or nothing."""
         if self.low is None or self.high is None or math.isnan(self.low) or math.isnan(self.high):
-            return ""
+            return "(too few)" if self.too_few and self.measured is not None else ""
         return f"[{self.number(self.low)}, {self.number(self.high)}]"
 
     @property

@@ -99,7 +99,7 @@ def test_permutation_is_exact_for_few_samples():
 
 @pytest.mark.parametrize("samples", [9, 40])
 def test_permutation_agrees_with_scipy(samples):
-    """Exactly up to 12 pairs; above, two drawn p of about 0.1 differ by less than 4 sqrt(2 * 2 * 0.1 / 10000) = 0.025."""
+    """Exactly up to 12 pairs; above, two drawn p of about 0.1 differ by < 4 sqrt(2 * 2 * 0.1 / 10000) = 0.025."""
     difference = np.random.default_rng(samples).normal(0.45 if samples == 9 else 0.28, 1, samples)
     test = stats.permutation_test(
         (difference,), np.mean, permutation_type="samples", n_resamples=10_000, rng=np.random.default_rng(0)
@@ -118,7 +118,7 @@ def test_failures_are_compared_by_mcnemars_exact_test():
 
 
 def test_members_of_a_pair_are_exchanged_for_a_whole_image():
-    """Eight objects of three images all get better: only 2^3 exchanges are possible, so p = 2 / 8; images, not objects."""
+    """Eight objects of three images all get better: only 2^3 exchanges are possible, so p = 2 / 8."""
     differences, images = np.array([[1.0, 2, 3, 1, 2, 3, 1, 2]]), np.array(list("aaabbbcc"))
     found = paired_comparisons(differences, 9.5, images)
     assert found.p_value[0] == pytest.approx(2 / 8) and found.differing[0] == 3

@@ -65,8 +65,8 @@ def test_rows_of_two_variants_and_their_ratio(samples, tmp_path):
     assert later.loc["tiny", "ratio"] == 1
     assert (frame["peak_rss_mb"] > 0).all()
     assert (tmp_path / "latency_samples.parquet").exists()
-    # Fewer than six rounds cannot give a 95 % interval.
-    assert all(math.isinf(high) == (n < 6) for high, n in zip(frame["high_ms"], frame["repeats"], strict=True))
+    # Fewer than seven rounds cannot give a 95 % interval.
+    assert all(math.isinf(high) == (n < 7) for high, n in zip(frame["high_ms"], frame["repeats"], strict=True))
 
 
 class Scripted:

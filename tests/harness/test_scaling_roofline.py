@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binom
 
 from harness.latency import scaling
 from harness.machine import roofline
@@ -51,6 +52,24 @@ def test_cost_of_the_boundary_is_recovered():
     assert rows["value"].to_numpy() == pytest.approx(40, rel=0.1)
     # 12 intervals of 95 %: at least 9 cover, but for one case in ten thousand.
     assert ((rows["low"] <= 40) & (rows["high"] >= 40)).sum() >= 9
+
+
+@pytest.mark.parametrize(("rounds", "shown"), [(3, False), (4, False), (5, True)])
+def test_no_interval_of_a_fit_below_five_rounds(rounds, shown):
+    fits = scaling.fit(timings(lambda t, r, click, s: r**2 / t * (1 + s if click else 1), rounds=rounds))
+    assert len(fits) and (fits[["low", "high"]].notna() == shown).all().all()
+
+
+def test_intervals_of_fits_cover_at_five_rounds():
+    """An exponent of 1 in 200 made-up grids of five rounds; 93 % or more cover it (174 but for 1 in 1000)."""
+    rng = np.random.default_rng(0)
+    tokens = np.array([256.0, 512, 1024]) ** 2
+    hits = 0
+    for _ in range(200):
+        times = [t * np.exp(0.03 * rng.standard_normal(5)) for t in tokens]
+        found = scaling._interval(scaling._slopes(np.log(tokens), np.log(scaling._resampled(rng, times))))
+        hits += found["low"] <= 1 <= found["high"]
+    assert hits >= binom.ppf(0.001, 200, 0.93) == 174
 
 
 def test_one_size_and_one_thread_count_give_no_fit():

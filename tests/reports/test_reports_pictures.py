@@ -142,10 +142,12 @@ def test_stopped_episodes_keep_their_last_value() -> None:
 
 
 def test_band_covers_the_mean_of_the_law() -> None:
-    """Normal samples of mean 0: a 95 % band holds 0 about 190 times of 200 (binomial: 178 or more all but surely)."""
-    values = np.random.default_rng(0).normal(size=(60, 200))
+    """Beta(5, 2) has the mean 5/7: a 95 % band holds it 190 times of 200 or more (binomial: at least 178)."""
+    values = np.random.default_rng(0).beta(5, 2, size=(60, 200)) * 100
     low, high = quality.band(values)
-    assert 178 <= ((low <= 0) & (high >= 0)).sum() <= 200
+    assert 178 <= ((low <= 500 / 7) & (high >= 500 / 7)).sum() <= 200
+    assert (high - low).max() < 25  # not by being wide: the standard error is 16 / sqrt(60) = 2.1
+    assert np.isnan(quality.band(values[:5])).all()
 
 
 def test_pareto_front() -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "auc",
     "biou_at",
     "boundary_iou",
+    "click_limit",
     "compare",
     "curves",
     "invalid_samples",
@@ -121,7 +122,7 @@ def per_sample(rows: pd.DataFrame, protocol: Mapping[str, Any]) -> pd.DataFrame:
         up to the
     click limit; iou_drop; auc.
     """
-    limit = _limit(rows, protocol)
+    limit = click_limit(rows, protocol)
     rows = rows[~rows["sample"].isin(invalid_samples(rows))]
     table, boundary = curves(rows, limit), curves(rows, limit, "biou")
     found: dict[str, pd.Series] = {}
@@ -164,7 +165,7 @@ def summarise(clicks: pd.DataFrame, protocol: Mapping[str, Any]) -> pd.DataFrame
         left_out = rows[rows["iou"].isna()].drop_duplicates("sample")
         for name in ("all", *(b for b in SIZE_BINS if (bins == b).any())):
             chosen = np.full(len(table), True) if name == "all" else (bins == name).to_numpy()
-            summary = _means(table[chosen], images[chosen].to_numpy(), _limit(rows, protocol))
+            summary = _means(table[chosen], images[chosen].to_numpy(), click_limit(rows, protocol))
             summary["invalid"] = len(left_out) if name == "all" else int((left_out["size_bin"] == name).sum())
             parts.append(summary.assign(variant=variant, dataset=dataset, size_bin=name))
     columns = [*_KEYS, "size_bin", "metric", "value", "low", "high", "samples", "images", "invalid", "protocol"]
@@ -185,7 +186,8 @@ def unseen_difference(metric: str, limit: int) -> float:
     return most - least if "nof" in metric else (most - least) / 2
 
 
-def _limit(rows: pd.DataFrame, protocol: Mapping[str, Any]) -> int:
+def click_limit(rows: pd.DataFrame, protocol: Mapping[str, Any]) -> int:
+    """Clicks that were allowed, as the protocol's record says; of old rows without one, the most that were made."""
     return int(protocol.get("clicks") or rows["click"].max())
 
 
@@ -221,10 +223,10 @@ def compare(clicks: pd.DataFrame, base: str, protocol: Mapping[str, Any] | None 
     Returns:
         Columns variant, base, dataset, size_bin, metric, difference, low, high, p_value, samples, images, differing.
         The difference is that of the means (nof: of the numbers of failures); low, high: its 95 % interval, NaN below
-        6 images; p_value: paired permutation (nof: McNemar's exact test); differing: the images whose values differ
+        20 images; p_value: paired permutation (nof: McNemar's exact test); differing: the images whose values differ
         (samples, where each is an image of its own), which decide how small p can be.
     """
-    limit = 0 if clicks.empty else _limit(clicks, protocol or {})
+    limit = 0 if clicks.empty else click_limit(clicks, protocol or {})
     tables = {key: per_sample(rows, protocol or {}) for key, rows in _groups(clicks)}
     usable = _usable(clicks)
     first = usable.drop_duplicates(["dataset", "sample"]).set_index(["dataset", "sample"])[["size_bin", "image"]]

@@ -12,6 +12,8 @@ from scipy import stats
 
 from harness.scoring.intervals import by_image, mean_intervals
 
+FEWEST_IMAGES = 20
+"""Images below which a difference has no interval: one that covers would be too wide to tell more than the test."""
 EXACT = 12
 """Pairs that differ up to which all 2^m exchanges are made; above, `EXCHANGES` random ones."""
 EXCHANGES = 10_000
@@ -24,7 +26,7 @@ class Paired:
 
     Attributes:
         difference: mean of a - b.
-        low, high: its 95 % interval; NaN for fewer than 6 images, or an unknown range.
+        low, high: its 95 % interval; NaN for fewer than 20 images, or an unknown range.
         p_value: two-sided, of the paired permutation test; exact while no more than 12 images differ. For values of 0
             and 1 it is McNemar's exact test.
         differing: images whose values differ (samples, where each is an image of its own).
@@ -61,7 +63,7 @@ def paired_comparisons(
         return Paired(nan, nan, nan, nan, np.zeros(metrics, dtype=int))
     sums, _ = by_image(differences, images)
     low, high = nan, nan
-    if unseen is not None:
+    if unseen is not None and sums.shape[1] >= FEWEST_IMAGES:
         reach = np.maximum(np.abs(differences).max(axis=1), unseen)
         low, high = mean_intervals(differences, -reach, reach, images, seed).T
     return Paired(differences.mean(axis=1), low, high, _p_values(sums, seed), (sums != 0).sum(axis=1))

@@ -46,7 +46,11 @@ class Change:
 
 def changes(a: Run, b: Run, keys: Sequence[str] = METRICS) -> list[Change]:
     """Every metric of every variant and data set that two runs share."""
+    from harness.scoring import metrics
+
     found = []
+    record = a.config.get("protocol")
+    limit = metrics.click_limit(a.clicks, record if isinstance(record, Mapping) else {})
     for dataset in (d for d in a.datasets if d in b.datasets):
         for variant in (v for v in a.variants if v in b.variants):
             ours, theirs = per_sample(a, variant, dataset), per_sample(b, variant, dataset)
@@ -54,7 +58,9 @@ def changes(a: Run, b: Run, keys: Sequence[str] = METRICS) -> list[Change]:
                 continue
             refusal = incomparable(a, b, dataset)
             for key in (k for k in keys if k in ours and k in theirs):
-                found.append(_change(variant, dataset, key, ours[key].dropna(), theirs[key].dropna(), refusal))
+                before, after = ours[key].dropna(), theirs[key].dropna()
+                unseen = metrics.unseen_difference(key, limit)
+                found.append(_change(variant, dataset, key, before, after, refusal, unseen))
     return found
 
 
@@ -84,7 +90,9 @@ def per_sample(run: Run, variant: str, dataset: str) -> pd.DataFrame | None:
     return metrics.per_sample(rows, record if isinstance(record, Mapping) else {})
 
 
-def _change(variant: str, dataset: str, key: str, before: pd.Series, after: pd.Series, refusal: str) -> Change:
+def _change(
+    variant: str, dataset: str, key: str, before: pd.Series, after: pd.Series, refusal: str, unseen: float
+) -> Change:
     from harness.scoring import metrics
 
     scale = len(after) if "nof" in key else 1
@@ -94,7 +102,7 @@ def _change(variant: str, dataset: str, key: str, before: pd.Series, after: pd.S
         return Change(variant, dataset, key, *means, *nothing, "–", refusal)
     common = before.index.intersection(after.index)
     if len(common) == len(before) == len(after):
-        _, low, high, p_value = metrics.paired_comparison(after[common].to_numpy(), before[common].to_numpy())
+        _, low, high, p_value = metrics.paired_comparison(after[common].to_numpy(), before[common].to_numpy(), unseen)
         how = f"paired, {len(common)} samples"
         low, high = low * scale, high * scale
         same = bool((after[common] == before[common]).all())
@@ -111,7 +119,8 @@ def _change(variant: str, dataset: str, key: str, before: pd.Series, after: pd.S
     else:
         low, high = _unpaired(before.to_numpy(), after.to_numpy())
         p_value, how, same = math.nan, f"unpaired, {len(before)} and {len(after)} samples", False
-    verdict = "identical" if same else reading(low, high, metric(key).better, p_value)
+    difference = float(after.mean() - before.mean())
+    verdict = "identical" if same else reading(difference, low, high, metric(key).better, p_value)
     return Change(variant, dataset, key, *means, low, high, p_value, how, verdict)
 
 
@@ -125,16 +134,14 @@ def _unpaired(before: np.ndarray, after: np.ndarray, resamples: int = 2000) -> t
     return float(low), float(high)
 
 
-def reading(low: float, high: float, better: str, p_value: float = math.nan) -> str:
-    """What the interval of a difference allows to say; with few samples the permutation test has to agree.
-
-    A percentile interval of the mean of six samples misses the truth far more often than one time in twenty.
-    """
-    if math.isnan(low) or math.isnan(high):
+def reading(difference: float, low: float, high: float, better: str, p_value: float = math.nan) -> str:
+    """What a difference allows to say: its permutation test and, where there is one, its interval have to agree."""
+    interval = not (math.isnan(low) or math.isnan(high))
+    if not interval and math.isnan(p_value):
         return "no interval"
-    if low <= 0 <= high or p_value > 0.05:
+    if p_value > 0.05 or (interval and low <= 0 <= high) or difference == 0:
         return "no difference shown"
-    return "better" if (high < 0) == (better == "low") else "worse"
+    return "better" if (difference < 0) == (better == "low") else "worse"
 
 
 def slower(a: Run, b: Run) -> list[tuple[str, Row]]:

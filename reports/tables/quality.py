@@ -150,9 +150,8 @@ def verdict(run: Run, line: Mapping[Any, Any] | pd.Series) -> str:
             if "untrained" in (run.status(str(line["variant"])), run.status(str(line["base"])))
             else "not judged"
         )
-    return across.reading(
-        float(line["low"]), float(line["high"]), metric(str(line["metric"])).better, float(line["p_value"])
-    )
+    difference, low, high, p_value = (float(line[k]) for k in ("difference", "low", "high", "p_value"))
+    return across.reading(difference, low, high, metric(str(line["metric"])).better, p_value)
 
 
 def failures(run: Run) -> Table:

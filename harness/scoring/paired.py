@@ -62,11 +62,19 @@ def paired_comparisons(
     if samples == 0:
         return Paired(nan, nan, nan, nan, np.zeros(metrics, dtype=int))
     sums, _ = by_image(differences, images)
-    low, high = nan, nan
-    if unseen is not None and sums.shape[1] >= FEWEST_IMAGES:
-        reach = np.maximum(np.abs(differences).max(axis=1), unseen)
-        low, high = mean_intervals(differences, -reach, reach, images, seed).T
+    low, high = (nan, nan) if unseen is None else difference_intervals(differences, unseen, images, seed).T
     return Paired(differences.mean(axis=1), low, high, _p_values(sums, seed), (sums != 0).sum(axis=1))
+
+
+def difference_intervals(
+    differences: np.ndarray, unseen: np.ndarray | float, images: np.ndarray | None = None, seed: int = 0
+) -> np.ndarray:
+    """The intervals of `paired_comparisons` alone, (metrics, 2); arguments as there."""
+    count = differences.shape[1] if images is None else len(np.unique(images))
+    if count < FEWEST_IMAGES:
+        return np.full((len(differences), 2), np.nan)
+    reach = np.maximum(np.abs(differences).max(axis=1), unseen)
+    return mean_intervals(differences, -reach, reach, images, seed)
 
 
 def paired_comparison(

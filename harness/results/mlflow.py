@@ -22,6 +22,7 @@ from harness.errors import UserError
 from harness.results import files
 from harness.results.csv_tables import read_csv
 from harness.scoring.intervals import is_interval
+from harness.text import printable
 
 _PARAMS_PER_CALL = 100
 _METRICS_PER_CALL = 500
@@ -275,7 +276,7 @@ class _Delivery:
         }
         return {
             "is.ablation": self.config["ablation"]["name"],
-            "is.command": self.config["command"],
+            "is.command": printable(self.config["command"]),
             **machine,
         }
 
@@ -307,7 +308,7 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, str]:
         for key, child in value.items():
             out.update(_flatten(child, f"{prefix}{key}."))
         return out
-    return {_plain(prefix[:-1]): str(value)}
+    return {_plain(prefix[:-1]): printable(str(value))}
 
 
 def _read_json(path: Path, default: Any) -> Any:

@@ -107,6 +107,11 @@ class Store:
 
     def __init__(self, out: str | os.PathLike[str]):
         self.out = Path(out).expanduser().absolute()
+        if any("\udc80" <= character <= "\udcff" for character in str(self.out)):
+            raise UserError(
+                f"out={self.out}: the folder's name has bytes that are not UTF-8, which Parquet and MLflow cannot "
+                "open. Choose another folder with out=DIR."
+            )
         try:
             (self.out / "cells").mkdir(parents=True, exist_ok=True)
             self._lock = files.Lock(self.out / ".lock")

@@ -57,7 +57,9 @@ def write(source: Run, folder: Path, episodes_s: float) -> Path:
             strip.save(folder / "episodes", ("jpg",))
         shown = [page.shown(story, group) for story, group in zip(told, strips, strict=True)]
         path = folder / "index.html"
-        path.write_text(_within_limit(source, made, drawn, shown, problems), encoding="utf-8")
+        path.write_text(
+            _within_limit(source, made, drawn, shown, problems), encoding="utf-8", errors="backslashreplace"
+        )
     except OSError as error:
         raise _unwritable(folder, error) from error
     return path
@@ -68,7 +70,7 @@ def _within_limit(
 ) -> str:
     """The page, with as many episodes as fit."""
     html = page.render(source, made, drawn, shown, problems)
-    while len(html.encode()) > PAGE_LIMIT and shown:
+    while len(html.encode("utf-8", "backslashreplace")) > PAGE_LIMIT and shown:
         shown = shown[:-1]
         more = [*problems, "Some episodes were left out to keep this page small; their pictures lie in episodes/."]
         html = page.render(source, made, drawn, shown, more)
@@ -116,6 +118,8 @@ def write_tables(made: Sequence[table.Table], folder: Path) -> None:
     """Each table as CSV, Markdown and LaTeX, and all of them in one document of each kind."""
     for one in made:
         for ending, writer in FORMATS.items():
-            (folder / f"{one.name}.{ending}").write_text(writer(one), encoding="utf-8")
-    (folder / "tables.md").write_text("\n".join(map(table.to_markdown, made)), encoding="utf-8")
-    (folder / "tables.tex").write_text(latex.document(made), encoding="utf-8")
+            (folder / f"{one.name}.{ending}").write_text(writer(one), encoding="utf-8", errors="backslashreplace")
+    (folder / "tables.md").write_text(
+        "\n".join(map(table.to_markdown, made)), encoding="utf-8", errors="backslashreplace"
+    )
+    (folder / "tables.tex").write_text(latex.document(made), encoding="utf-8", errors="backslashreplace")

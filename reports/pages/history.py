@@ -257,7 +257,7 @@ def _write(
             age=age,
             datasets=_datasets(runs),
         )
-        path.write_text(html, encoding="utf-8")
+        path.write_text(html, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UserError(
             f"cannot write to {out}: {error.strerror or error}. Choose another folder with out=DIR."

@@ -86,6 +86,12 @@ def test_folder_that_cannot_be_written(tmp_path):
         Store(tmp_path / "file" / "out")
 
 
+def test_a_folder_whose_name_is_not_utf_8_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(UserError, match=r"out=.*o\\xe9: the folder's name has bytes that are not UTF-8"):
+        Store(tmp_path / os.fsdecode(b"o\xe9"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_tables_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     store = Store(tmp_path)
     store.write_table("summary.csv", pd.DataFrame({"a": [1]}))

@@ -33,7 +33,8 @@ import pandas as pd
 from harness.clicking.annotators import Inter2Former, Jitter, Ritm
 from harness.clicking.quality import Work, run
 from harness.protocol import Protocol
-from harness.results.store import Store, click_rows
+from harness.results.schema import CellHeader, Origin, click_rows
+from harness.results.store import Store
 from harness.sample import Sample
 from harness.segmenter import Click
 
@@ -105,13 +106,13 @@ def click_through(dataset: InMemory, oracle: Oracle, annotator: Any, out: Path) 
     """The sweep's loop over all samples, rows and table written; the number of clicks."""
     protocol = Protocol("bench", annotator, clicks=CLICKS, rerun_without_click=True)
     work = Work({"oracle": {}}, {}, protocol, {name: ["oracle"] for name in dataset.names}, threads=1)
-    header = {"cell": "bench", "variant": "oracle", "dataset": "oracle", "dataset_note": "", "protocol": "bench"}
+    header = CellHeader("bench", "oracle", "oracle", "bench")
     store = Store(out)
     cell = store.cell("bench", header)
-    for _, episode in run(work, {"oracle": oracle}, dataset):
-        if episode["error"]:
-            raise RuntimeError(episode["error"])
-        cell.append(episode)
+    for result in run(work, {"oracle": oracle}, dataset):
+        if result.episode.error:
+            raise RuntimeError(result.episode.error)
+        cell.append(result.episode, Origin())
     rows = click_rows(header, cell.episodes())
     store.write_table("clicks.parquet", pd.DataFrame(rows))
     store.close()

@@ -17,17 +17,17 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from harness import cli
-from harness.clicking.loop import failed_episode
-from harness.clicking.quality import Work, set_threads
-from harness.errors import UserError
-from harness.executors import submit
+from harness.clicking.quality import set_threads
+from harness.executors.clicking import Clicking
+from harness.executors.underway import Underway
 from harness.machine.features import EMULATED, running_precision
 from harness.planning.config import Config, plain
-from harness.planning.plan import Cell, DatasetPlan, Plan, Variant, make_plan
-from harness.progress import Bar
-from harness.results import stages, summary
+from harness.planning.plan import Cell, Plan, make_plan
+from harness.results import resuming, stages, summary
 from harness.results import tables as outcome
-from harness.results.store import CellFile, Store
+from harness.results.cells import CellFile
+from harness.results.machines import Machines
+from harness.results.store import Store
 
 HELP = """\
 Clicks through a data set with every variant of an ablation, measures NoC, FLOPs and CPU latency, and leaves rows,
@@ -57,6 +57,7 @@ def epilog(root: Config) -> str:
             "  out=DIR                 where everything goes (default runs/<ablation>)",
             "  dataset.limit=N         a stable subset of N samples;  dataset.shard=i/n  a share of them",
             "  variant.KEY=VALUE       a setting of the system whose switches the ablation sets",
+            "  code=redo               click again where the cells' code has changed since (keep: say so and go on)",
             "  measure=none            clicks only;  measure=full  careful latency;  measure=latency  no clicks",
             "  tracking.enabled=false  no MLflow;  tracking.uri=URI or $MLFLOW_TRACKING_URI  another server",
             "  report=false            no report at the end",
@@ -85,21 +86,29 @@ def run(arguments: Sequence[str]) -> int:
     if config.dry_run:
         summary.print_plan(plan, config, summary.console())
         return 0
-    return Sweep(plan, config, console, command=_command(arguments)).run()
+    restart = list(arguments) == sys.argv[1:]  # the process is this command and nothing else
+    return Sweep(plan, config, console, _command(arguments), restart).run()
 
 
 class Sweep:
-    """One run of a plan into its folder."""
+    """One run of a plan into its folder.
 
-    def __init__(self, plan: Plan, config: DictConfig, console: Console, command: str):
+    Args:
+        restart: a hang that nothing inside the process can end may end it and start the same command again.
+    """
+
+    def __init__(self, plan: Plan, config: DictConfig, console: Console, command: str, restart: bool = False):
         self.plan, self.config, self.console, self.command = plan, config, console, command
         self.measure: dict[str, Any] = plain(config.measure)
+        self.restart = restart
 
     def run(self) -> int:
         """Do what is missing; returns 0, or 1 if something failed."""
-        with contextlib.closing(Store(self.config.out)) as store, _terminate_like_interrupt():
+        with contextlib.closing(Store(self.config.out, self._tell)) as store, _terminate_like_interrupt():
             self.store = store
             store.write_yaml("config.yaml", outcome.configuration(self.plan, self.config, self.command))
+            self.machines = Machines(store)
+            self.machines.write()
             started = time.monotonic()
             tables = outcome.Tables()
             for variant in self.plan.variants:
@@ -110,7 +119,7 @@ class Sweep:
             try:
                 if self.measure.get("quality", True):
                     self.quality()
-                stages.measure(self.plan, self.measure, store, tables, self.console)
+                stages.measure(self.plan, self.measure, store, tables, self.machines, self.console)
             finally:
                 # Whatever was finished becomes tables, even when the user stops in the middle.
                 self.conclude(tables)
@@ -120,52 +129,22 @@ class Sweep:
 
     def quality(self) -> None:
         """Click through every data set; rows are on disk as each episode ends."""
-        for data in self.plan.datasets:
-            cells = {c.variant.name: self._cell(c) for c in self.plan.cells if c.data is data}
-            for variants in self._batches():
-                self._click_through(data, variants, cells)
-
-    def _batches(self) -> list[list[Variant]]:
-        return [[v] for v in self.plan.variants] if self.plan.isolate else [list(self.plan.variants)]
-
-    def _click_through(self, data: DatasetPlan, variants: list[Variant], cells: dict[str, CellFile]) -> None:
-        todo = {n: [v.name for v in variants if n not in cells[v.name].done] for n in data.dataset.names}
-        todo = {name: wanted for name, wanted in todo.items() if wanted}
-        if not todo:
-            return
-        segmenters = {}
-        for variant in variants:
-            segmenter = self._make(variant, cells[variant.name], todo)
-            if segmenter is None:
-                todo = {name: [v for v in wanted if v != variant.name] for name, wanted in todo.items()}
-            else:
-                segmenters[variant.name] = segmenter
-        todo = {name: wanted for name, wanted in todo.items() if wanted}
-        total = sum(map(len, todo.values()))
-        cards = {name: outcome.card(segmenter) for name, segmenter in segmenters.items()}
-        configs = {v.name: v.config for v in variants if v.name in segmenters}
-        keys = {name: cells[name].path.stem for name in configs}
-        work = Work(configs, data.config, self.plan.protocol, todo, self.config.threads, keys)
-        title = f"clicks on {data.name}" + (f", {variants[0].name}" if len(variants) == 1 else "")
-        with Bar(title, total, self.console) as bar:
-            results = submit.execute(plain(self.config.executor), work, self.store.out, segmenters, data.dataset)
-            for variant_name, episode in results:
-                cells[variant_name].append({**episode, **cards[variant_name]})
-                bar.advance(f"{variant_name} {episode['sample']}")
-
-    def _make(self, variant: Variant, cell: CellFile, todo: dict[str, list[str]]) -> Any:
-        """The segmenter; None if it is untrained and not asked to click, or if it cannot be built."""
+        resuming.require_choice(self.config.code)
+        cells = {cell: self._cell(cell) for cell in self.plan.cells}
+        resuming.compare_code(cells, self.config.code, self._tell)
+        underway = Underway(self.store.out)
         try:
-            segmenter = variant.make()
-        except UserError:
-            raise
-        except Exception as error:
-            for name in todo:
-                cell.append(failed_episode(name, error))
-            return None
-        if not self.config.untrained_quality and getattr(segmenter, "weights_status", "") == "untrained":
-            return None
-        return segmenter
+            clicking = Clicking(self.config, self.store, self.machines, underway, self.console, self.restart)
+            for data in self.plan.datasets:
+                here = {cell: file for cell, file in cells.items() if cell.data is data}
+                for cell_group in [[c] for c in here] if self.plan.isolate else [list(here)]:
+                    clicking.through(data, {cell: here[cell] for cell in cell_group}, self.plan.protocol)
+        finally:
+            underway.close()
+            self.machines.write()
+
+    def _tell(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _cell(self, cell: Cell) -> CellFile:
         return self.store.cell(cell.key, outcome.cell_header(cell))

@@ -62,7 +62,9 @@ def load(dataset: Loads, name: str) -> Sample | SampleError:
         return dataset.load(name)
     except SampleError as error:
         return error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too
         # A bug in one file's decoder must not end a sweep of thousands of images.
         text = " ".join(str(error).split())
         return SampleError(f"{name}: {type(error).__name__}: {text}" + _file_of(dataset, name))

@@ -3,41 +3,54 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import threading
-import time
-import uuid
+import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.clicking import quality
-from harness.clicking.loop import failed_episode
+from harness.clicking.limits import Guard
 from harness.clicking.quality import Work
+from harness.clicking.records import Result
 from harness.errors import UserError, near_miss
 from harness.executors import spool
+from harness.executors.isolated import Isolated
+from harness.executors.job import collect
+from harness.executors.jobs import Handle, Watched, cells_of, supervise
 from harness.segmenter import Segmenter
 
 EXECUTORS = ("local", "processes", "slurm")
-_LOOK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the sweep's process has built already, for the local executor; jobs build their own."""
+
+    segmenters: Mapping[str, Segmenter]
+    dataset: Any
+    guard: Guard | None = None
 
 
 def execute(
     settings: Mapping[str, Any],
     work: Work,
     out: Path,
-    segmenters: Mapping[str, Segmenter] | None,
-    dataset: Any,
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (variant, episode) as they become known.
+    built: Built,
+    watched: Watched,
+    suspects: frozenset[str] = frozenset(),
+) -> Iterator[Result]:
+    """Yield episodes as they become known. Close the iterator to cancel jobs that still run.
 
     Args:
         settings: the `executor` configuration: name, chunks, folder, parameters.
         work: what to do.
-        out: the sweep's folder; logs of submitted jobs go under it.
-        segmenters: built ones for the local executor; jobs build their own.
-        dataset: likewise.
+        out: the sweep's folder; files of jobs go under it.
+        built: for the local executor.
+        watched: who hears of machines and damaged lines.
+        suspects: variants that took their process along before; the local executor gives each a process of its own.
 
     Raises:
         UserError: unknown executor, or Slurm is not there.
@@ -45,105 +58,41 @@ def execute(
     name = settings["name"]
     if name not in EXECUTORS:
         raise UserError(f"unknown executor {name!r}. {near_miss(str(name), EXECUTORS)}")
-    if name == "local":
-        yield from quality.run(work, segmenters, dataset)
-    else:
-        yield from _submit(settings, work, out)
+    folder = folder_of(settings, out)
+    todo = {n: list(variants) for n, variants in work.todo.items()}
+    for result, machine in spool.left_over(folder, cells_of(work), watched.tell):
+        if result.variant in todo.get(result.episode.sample, ()):
+            todo[result.episode.sample].remove(result.variant)
+            watched.machine(machine)
+            yield result
+    if name != "local":
+        yield from _submit(settings, only(replace(work, todo=todo), set(work.variants)), folder, watched)
+        return
+    yield from isolate(only(replace(work, todo=todo), suspects), folder, watched)
+    rest = only(replace(work, todo=todo), set(work.variants) - suspects)
+    if rest.todo:
+        yield from quality.run(rest, built.segmenters, built.dataset, built.guard)
 
 
-def _submit(settings: Mapping[str, Any], work: Work, out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    import submitit
-
-    folder = Path(settings.get("folder") or out / "jobs")
-    files = folder / "episodes"
-    todo = {name: list(variants) for name, variants in work.todo.items()}
-    for variant, episode in spool.left_over(files, work.cells):
-        if variant in todo.get(episode["sample"], ()):
-            todo[episode["sample"]].remove(variant)
-            yield variant, episode
-    spool.clear(files)
-    work = replace(work, todo={name: variants for name, variants in todo.items() if variants})
-    cluster = "local" if settings["name"] == "processes" else "slurm"
-    # Processes end with the sweep; jobs of a cluster may outlive it, and the next run reads their files.
-    mine = os.getpid() if cluster == "local" else None
-    jobs = []
-    try:
-        executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-        executor.update_parameters(name="is-bench", **{"timeout_min": 24 * 60, **(settings.get("parameters") or {})})
-        for chunk in split(work, int(settings["chunks"])):
-            path = files / f"{uuid.uuid4().hex}.jsonl"
-            jobs.append(_Job(chunk, executor.submit(_collect, chunk, path, mine), spool.Reader(path, work.cells)))
-    except (RuntimeError, OSError, TypeError) as error:
-        raise UserError(
-            f"executor={settings['name']}: {error}. Use executor.name=local where there is no Slurm."
-        ) from error
-    while jobs:
-        for job in list(jobs):
-            ended = job.submitted.done()  # asked before the last look, so that it misses nothing
-            yield from job.new()
-            if ended:
-                jobs.remove(job)
-                yield from job.rest()
-                job.reader.path.unlink(missing_ok=True)
-        if jobs:
-            time.sleep(_LOOK_EVERY_S)
+def folder_of(settings: Mapping[str, Any], out: Path) -> Path:
+    """Where the files of jobs lie."""
+    return Path(settings.get("folder") or out / "jobs") / "episodes"
 
 
-class _Job:
-    """A submitted share, and which of its episodes are known."""
+def isolate(work: Work, folder: Path, watched: Watched) -> Iterator[Result]:
+    """Do a share on this machine, variant by variant, each in a process of its own."""
+    shares = [only(work, {variant}) for variant in work.variants]
 
-    def __init__(self, work: Work, submitted: Any, reader: spool.Reader):
-        self.submitted, self.reader = submitted, reader
-        self._missing = {(name, variant) for name, variants in work.todo.items() for variant in variants}
+    def start(share: Work, name: str) -> Handle:
+        return Isolated(share, folder, name)
 
-    def new(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Episodes that have come since the last look."""
-        for variant, episode in self.reader.new():
-            if (episode["sample"], variant) in self._missing:
-                self._missing.remove((episode["sample"], variant))
-                yield variant, episode
-
-    def rest(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """After the end: what the file did not show in time, and failures for what a lost job did not do."""
-        try:
-            found = self.submitted.result()
-        except Exception as error:  # the next run repeats the failed episodes
-            yield from ((variant, failed_episode(name, error)) for name, variant in sorted(self._missing))
-            return
-        yield from ((v, episode) for v, episode in found if (episode["sample"], v) in self._missing)
+    yield from supervise(start, [s for s in shares if s.todo], folder, watched, at_once=1)
 
 
-def _collect(work: Work, path: Path, parent: int | None = None) -> list[tuple[str, dict[str, Any]]]:
-    """Do a share; every episode is on disk when it ends, and all are returned in the end.
-
-    Args:
-        parent: process id of the sweep, with which this process ends; None: it lives on.
-    """
-    if parent is not None:
-        _end_with(parent)
-    found = []
-    writer = spool.Writer(path, work.cells)
-    try:
-        for variant, episode in quality.run(work):
-            writer.add(variant, episode)
-            found.append((variant, episode))
-    finally:
-        writer.close()
-    return found
-
-
-def _end_with(parent: int) -> None:
-    """End this process soon after another one ended, however that was killed."""
-    import psutil
-
-    def watch() -> None:
-        with contextlib.suppress(psutil.Error):
-            sweep = psutil.Process(parent)  # remembers when it began, so that a reused id is not taken for it
-            while sweep.is_running() and sweep.status() != psutil.STATUS_ZOMBIE:
-                time.sleep(_LOOK_EVERY_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="end with the sweep").start()
+def only(work: Work, variants: set[str] | frozenset[str]) -> Work:
+    """The part of a share that concerns these variants."""
+    todo = {name: [v for v in wanted if v in variants] for name, wanted in work.todo.items()}
+    return replace(work, todo={name: wanted for name, wanted in todo.items() if wanted})
 
 
 def split(work: Work, chunks: int) -> list[Work]:
@@ -151,3 +100,53 @@ def split(work: Work, chunks: int) -> list[Work]:
     names = list(work.todo)
     shares = [names[i::chunks] for i in range(max(1, chunks))]
     return [replace(work, todo={n: work.todo[n] for n in share}) for share in shares if share]
+
+
+def _submit(settings: Mapping[str, Any], work: Work, folder: Path, watched: Watched) -> Iterator[Result]:
+    import submitit
+
+    processes = settings["name"] == "processes"
+    try:
+        executor = submitit.AutoExecutor(folder=folder.parent, cluster="local" if processes else "slurm")
+        executor.update_parameters(name="is-bench", **{"timeout_min": 24 * 60, **(settings.get("parameters") or {})})
+    except (RuntimeError, OSError, TypeError) as error:
+        raise _no_executor(settings, error) from error
+    # Processes of this machine end with the sweep; a Slurm job may outlive it, and the next sweep reads what it wrote.
+    owner = (platform.node(), os.getpid()) if processes else None
+
+    def start(share: Work, name: str) -> Handle:
+        try:
+            return _Submitted(executor.submit(collect, share, folder, name, owner))
+        except (RuntimeError, OSError, TypeError) as error:
+            raise _no_executor(settings, error) from error
+
+    yield from supervise(start, split(work, int(settings["chunks"])), folder, watched)
+
+
+def _no_executor(settings: Mapping[str, Any], error: Exception) -> UserError:
+    return UserError(f"executor={settings['name']}: {error}. Use executor.name=local where there is no Slurm.")
+
+
+class _Submitted:
+    """A job of submitit (a `jobs.Handle`)."""
+
+    def __init__(self, job: Any):
+        self._job = job
+
+    def done(self) -> bool:
+        return bool(self._job.done())
+
+    @functools.cached_property
+    def _reason(self) -> str:
+        try:
+            self._job.result()
+        except Exception as error:
+            return f"{type(error).__name__}: {' '.join(str(error).split())[-500:]}"
+        return ""
+
+    def reason(self) -> str:
+        return self._reason
+
+    def cancel(self) -> None:
+        with contextlib.suppress(Exception):
+            self._job.cancel(check=False)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ _INSTRUCTIONS = (
 )  # fmt: skip
 
 
+_PASSING = ("load_average", "frequency_mhz", "peaks", "quick", "id", "earlier", "schema")
+
+
 def describe(quick: bool = True, peaks: bool = True) -> dict[str, Any]:
     """Everything about the machine that a reader of a latency needs.
 
@@ -34,7 +39,8 @@ def describe(quick: bool = True, peaks: bool = True) -> dict[str, Any]:
         peaks: False leaves the measured peaks out (nothing is computed).
 
     Returns:
-        JSON-ready dictionary; `peaks` maps a thread count (as text) to fp32_gflops, bf16_gflops, copy_gb_per_s.
+        JSON-ready dictionary; `id` is its `identity`; `peaks` maps a thread count (as text) to fp32_gflops,
+        bf16_gflops and copy_gb_per_s.
     """
     information = _cpuinfo()
     flags = set((information.get("flags") or information.get("Features") or "").split())
@@ -59,9 +65,30 @@ def describe(quick: bool = True, peaks: bool = True) -> dict[str, Any]:
         "commit": commit(),
         "load_average": [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None,
     }
+    described["node"] = platform.node()
+    described["id"] = identity(described)
     if peaks:
         described["peaks"] = measured_peaks(quick)
     return described
+
+
+def identity(described: Mapping[str, Any]) -> str:
+    """Short digest of a description, without what changes from minute to minute (load, clock rate) and the peaks.
+
+    Another commit, another version of a package, another node: another id.
+    """
+    lasting = {key: value for key, value in described.items() if key not in _PASSING}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def same_hardware(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether peaks measured under one description hold under the other."""
+    return all(one.get(key) == other.get(key) for key in ("node", "cpu_model", "cores_usable", "memory_gb", "torch"))
+
+
+def load_average() -> float:
+    """Load of the last minute; -1 where the system does not tell."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else -1.0
 
 
 def measured_peaks(quick: bool = True) -> dict[str, dict[str, float]]:

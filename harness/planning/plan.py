@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 
 from harness.datasets.doubts import refuse_whole_images
 from harness.errors import UserError, near_miss
+from harness.planning import code
 from harness.planning.config import Config, build, overlay, plain
-from harness.planning.identity import PRECISIONS, SCHEMA
+from harness.planning.identity import KEY, PRECISIONS, PROTOCOL, require_stable
 from harness.planning.stamps import weights_stamp
 from harness.protocol import Protocol
 
@@ -50,7 +51,7 @@ class DatasetPlan:
         return str(getattr(self.dataset, "note", ""))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """Variant x data set: the unit of resuming and of an MLflow run."""
 
@@ -62,13 +63,20 @@ class Cell:
     def key(self) -> str:
         """Content hash: equal exactly when variant, samples and protocol are the same."""
         identity = {
-            "schema": SCHEMA,
+            "schema": KEY,
+            **({"rules": PROTOCOL} if PROTOCOL > 1 else {}),
             "variant": [self.variant.name, self.variant.config, weights_stamp(self.variant.config)],
             "dataset": [self.data.name, self.data.digest],
             "protocol": self.protocol.record(),
         }
         text = json.dumps(identity, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def code(self) -> code.Code:
+        """The code that decides this cell's numbers."""
+        objects = (self.data.dataset, self.protocol, self.protocol.annotator)
+        return code.of(tuple(sorted({*targets(self.variant.config), *(type(o).__module__ for o in objects)})))
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,7 @@ def make_plan(root: Config, config: DictConfig, picked: str | None = None) -> Pl
     protocol = build(plain(config.protocol), "protocol")
     if not isinstance(protocol, Protocol):
         raise UserError(f"protocol must build a harness.protocol.Protocol, not {type(protocol).__name__}.")
+    _require_stable(protocol)
     return Plan(
         name=config.ablation.name,
         title=config.ablation.title or "",
@@ -113,6 +122,53 @@ def make_plan(root: Config, config: DictConfig, picked: str | None = None) -> Pl
         datasets=tuple(_datasets(root, config)),
         protocol=protocol,
     )
+
+
+def targets(config: Any) -> set[str]:
+    """Modules of every `_target_` in a configuration."""
+    if isinstance(config, dict):
+        own = {code.module_of(str(config["_target_"]))} if "_target_" in config else set()
+        return own.union(*map(targets, config.values()))
+    return set().union(*map(targets, config)) if isinstance(config, list) else set()
+
+
+def _require_stable(protocol: Protocol) -> None:
+    """The keys of all cells hold what the annotator says of itself."""
+    annotator = protocol.annotator
+    what = f"protocol.annotator {type(annotator).__name__}"
+    fix = (
+        "Give it a method record() that returns its name and settings as plain values, for example "
+        f'{{"name": "{type(annotator).__name__.lower()}", "seed": 0}}.'
+    )
+    if not callable(getattr(annotator, "record", None)):
+        raise UserError(f"{what} has no record(), so that its episodes could not be told from those of another. {fix}")
+    require_stable(annotator.record(), what, fix)
+    if annotator.record() != annotator.record():
+        raise UserError(f"{what}: its record() is another one at every call. {fix}")
+
+
+def _digest(dataset: Any, label: str) -> str:
+    """What the data set says of its samples; stands in the key of its cells.
+
+    Raises:
+        UserError: it has no digest(), or one that the next start would not find again.
+    """
+    what = f"data set {label or getattr(dataset, 'name', '')!r} ({type(dataset).__name__})"
+    fix = (
+        "Give it a method digest() that returns a text of at most 32 characters, which changes when its samples do "
+        "and only then (docs/extending.md)."
+    )
+    if not callable(getattr(dataset, "digest", None)):
+        raise UserError(f"{what} has no digest(). {fix}")
+    digest = dataset.digest()
+    if not isinstance(digest, str) or not digest:
+        raise UserError(f"{what}: digest() returned {str(digest)[:60]!r}, not a text. {fix}")
+    require_stable(digest, what, fix)
+    if callable(getattr(dataset, "record", None)):
+        require_stable(dataset.record(), what, "Let record() return its settings as plain values.")
+    if not type(dataset).__module__.startswith("harness.") and dataset.digest() != digest:
+        raise UserError(f"{what}: digest() is another one at every call. {fix}")
+    return digest
 
 
 def _variants(root: Config, config: DictConfig, picked: str | None) -> list[Variant]:
@@ -208,5 +264,5 @@ def _datasets(root: Config, config: DictConfig) -> list[DatasetPlan]:
         if len(dataset) == 0:
             raise UserError(f"data set {label or dataset.name!r} has no samples; check root, limit and shard.")
         refuse_whole_images(dataset)
-        plans.append(DatasetPlan(label or dataset.name, settings, dataset, dataset.digest()))
+        plans.append(DatasetPlan(label or dataset.name, settings, dataset, _digest(dataset, label)))
     return plans

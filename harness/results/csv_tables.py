@@ -12,9 +12,9 @@ import pandas as pd
 
 TEXT = frozenset(
     {
-        "against", "base", "cell", "contended", "dataset", "dataset_note", "error", "fixed", "image", "kind", "law",
-        "metric", "name", "note", "part", "protocol", "sample", "size_bin", "stage", "values", "variant",
-        "weights_digest", "weights_status",
+        "against", "base", "cell", "code", "contended", "dataset", "dataset_note", "error", "fixed", "image", "kind",
+        "law", "machine", "metric", "name", "note", "part", "protocol", "sample", "size_bin", "stage", "values",
+        "variant", "weights_digest", "weights_status",
     }
 )  # fmt: skip
 """Columns of any table that hold text, whatever stands in them; an empty cell is the empty text."""

@@ -1,19 +1,15 @@
-"""Results on disk first: append-only, one line per episode, resumable after any kill.
+"""The folder of a sweep: results on disk first, tables made from them.
 
 Layout under `out`:
-    cells/<key>.jsonl   first line: what the cell is; then one line per episode (or its error)
+    cells/<key>.jsonl   what the cell is, then one line per episode or its error (harness/results/cells.py)
     clicks.parquet, summary.csv, …   made from those lines, replaced atomically
-
-A line is written with a single `write` to a file opened for appending. A process killed between two lines loses
-nothing; one killed inside a line leaves a tail without a newline, which the next start cuts off.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Iterable, Iterator, Mapping
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,78 +17,10 @@ import pandas as pd
 import yaml
 
 from harness.errors import UserError
-from harness.planning.identity import SCHEMA
 from harness.results import files
-
-_SYNC_EVERY_S = 1.0
-
-
-class CellFile:
-    """The rows of one cell (variant x data set), one line per episode.
-
-    Args:
-        path: file; created with its header if it is new.
-        header: what identifies the cell; stored in the first line.
-    """
-
-    def __init__(self, path: Path, header: Mapping[str, Any]):
-        self.path = path
-        self._last_sync = 0.0
-        text = _cut_tail(path)
-        if text:
-            self.header: dict[str, Any] = json.loads(text[0])
-        else:
-            self.header = {**header, "schema": SCHEMA}
-        self._episodes: dict[str, dict[str, Any]] = {}
-        for line in text[1:]:
-            episode = json.loads(line)
-            self._episodes[episode["sample"]] = episode
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        if not text:
-            self._write(self.header)
-
-    @property
-    def done(self) -> set[str]:
-        """Names of the samples whose episode is complete; failed ones are not, so they are tried again."""
-        return {name for name, episode in self._episodes.items() if not episode.get("error")}
-
-    def append(self, episode: Mapping[str, Any]) -> None:
-        """Write one episode: {"sample", "clicks": [...], …} or {"sample", "error"}.
-
-        Raises:
-            UserError: the disk is full or the file cannot be written; what was written before is intact.
-        """
-        self._write(episode)
-        self._episodes[episode["sample"]] = dict(episode)
-
-    def episodes(self, names: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
-        """Episodes (the last line of each sample) in the order of `names`, or as written."""
-        for name in self._episodes if names is None else names:
-            if name in self._episodes:
-                yield self._episodes[name]
-
-    def close(self) -> None:
-        """Flush to the disk and close."""
-        os.fsync(self._fd)
-        os.close(self._fd)
-
-    def _write(self, value: Mapping[str, Any]) -> None:
-        data = (json.dumps(value, separators=(",", ":")) + "\n").encode()
-        size = os.fstat(self._fd).st_size
-        try:
-            written = os.write(self._fd, data)
-            if written != len(data):
-                raise OSError(f"only {written} of {len(data)} bytes were written")
-            if time.monotonic() - self._last_sync > _SYNC_EVERY_S:
-                os.fsync(self._fd)
-                self._last_sync = time.monotonic()
-        except OSError as error:
-            os.ftruncate(self._fd, size)
-            raise UserError(
-                f"cannot write {self.path}: {error.strerror or error}. "
-                f"{len(self._episodes)} episodes of this cell are safe; "
-                "free some space and repeat the command."
-            ) from error
+from harness.results.cells import CellFile
+from harness.results.damaged import Tell
+from harness.results.schema import CellHeader
 
 
 class Store:
@@ -100,12 +28,14 @@ class Store:
 
     Args:
         out: folder; created if missing.
+        tell: called with one line of text about what had to be set aside; by default it goes to standard error.
 
     Raises:
         UserError: the folder cannot be written, or another sweep writes there now.
     """
 
-    def __init__(self, out: str | os.PathLike[str]):
+    def __init__(self, out: str | os.PathLike[str], tell: Tell | None = None):
+        self.tell = tell or (lambda text: print(text, file=sys.stderr))
         self.out = Path(out).expanduser().absolute()
         if any("\udc80" <= character <= "\udcff" for character in str(self.out)):
             raise UserError(
@@ -125,10 +55,10 @@ class Store:
             ) from error
         self._cells: dict[str, CellFile] = {}
 
-    def cell(self, key: str, header: Mapping[str, Any]) -> CellFile:
+    def cell(self, key: str, header: CellHeader) -> CellFile:
         """The cell's file, opened once."""
         if key not in self._cells:
-            self._cells[key] = CellFile(self.out / "cells" / f"{key}.jsonl", header)
+            self._cells[key] = CellFile(self.out / "cells" / f"{key}.jsonl", header, self.tell)
         return self._cells[key]
 
     def write_table(self, name: str, frame: pd.DataFrame) -> Path:
@@ -160,32 +90,3 @@ class Store:
             raise UserError(
                 f"cannot write {path}: {error.strerror or error}. Free some space and repeat the command."
             ) from error
-
-
-def _cut_tail(path: Path) -> list[str]:
-    """Lines of the file; a last line without its newline (a killed process) is removed from the file."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) != len(data):
-        with open(path, "r+b") as file:
-            file.truncate(len(whole))
-    return whole.decode().splitlines()
-
-
-def click_rows(header: Mapping[str, Any], episodes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of clicks.parquet: the cell's columns, the episode's columns, then each click's."""
-    rows = []
-    shared = {k: header[k] for k in ("variant", "dataset", "dataset_note", "protocol", "cell")}
-    for episode in episodes:
-        of_episode = {k: v for k, v in episode.items() if k not in ("clicks", "traceback")}
-        rows += [{**shared, **of_episode, **click} for click in episode.get("clicks", ())]
-    return rows
-
-
-CLICK_COLUMNS = [
-    "variant", "dataset", "sample", "click", "y", "x", "positive", "iou", "biou", "encode_ms", "online_ms",
-    "simulate_ms",
-    "object_share", "size_bin", "height", "width", "error", "protocol", "weights_status", "dataset_note", "cell",
-]  # fmt: skip

@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.clicking.loop import Truth, encode, run_episode
+from harness.clicking.records import Weights
 from harness.planning.config import plain
 from harness.planning.plan import DatasetPlan, Plan, Variant
-from harness.results.tables import Tables, card
+from harness.results.tables import Tables
 from harness.scoring.intervals import FEWEST, is_interval
 
 _QUALITY = (
@@ -69,8 +70,8 @@ def _episode_seconds(variant: Variant, data: DatasetPlan, protocol: Any, clicks:
     embedding, encode_ms = encode(segmenter, sample.image)
     start = time.perf_counter()
     episode = run_episode(segmenter, embedding, encode_ms, Truth(sample), protocol.annotator.start(sample), protocol)
-    per_click = (time.perf_counter() - start) / max(len(episode["clicks"]), 1)
-    return encode_ms / 1e3 + per_click * clicks, card(segmenter)["weights_status"]
+    per_click = (time.perf_counter() - start) / max(len(episode.clicks), 1)
+    return encode_ms / 1e3 + per_click * clicks, Weights.of(segmenter).weights_status
 
 
 def print_summary(plan: Plan, tables: Tables, out: Path, seconds: float, console: Console) -> None:

@@ -13,11 +13,12 @@ from omegaconf import DictConfig
 
 from harness.machine import describe
 from harness.planning.config import plain
+from harness.planning.identity import METRICS, PROTOCOL, protocol_label
 from harness.planning.plan import Cell, Plan
-from harness.results.store import CLICK_COLUMNS, CellFile, Store, click_rows
+from harness.results.cells import CellFile
+from harness.results.schema import CLICK_COLUMNS, FAILURE_COLUMNS, CellHeader, click_rows
+from harness.results.store import Store
 from harness.scoring import metrics
-
-FAILURE_COLUMNS = ["stage", "variant", "dataset", "sample", "error"]
 
 
 @dataclass
@@ -38,33 +39,25 @@ class Tables:
         self.failures = row if self.failures.empty else pd.concat([self.failures, row], ignore_index=True)
 
 
-def cell_header(cell: Cell) -> dict[str, Any]:
+def cell_header(cell: Cell) -> CellHeader:
     """First line of a cell's file: everything that its rows depend on."""
-    return {
-        "cell": cell.key,
-        "variant": cell.variant.name,
-        "variant_config": cell.variant.config,
-        "dataset": cell.data.name,
-        "dataset_config": cell.data.config,
-        "dataset_digest": cell.data.digest,
-        "dataset_note": cell.data.note,
-        "protocol": cell.protocol.name,
-        "protocol_record": cell.protocol.record(),
-        "deviations": cell.protocol.deviations(cell.variant.config),
-        "commit": _commit(),
-    }
+    return CellHeader(
+        cell=cell.key,
+        variant=cell.variant.name,
+        variant_config=cell.variant.config,
+        dataset=cell.data.name,
+        dataset_config=cell.data.config,
+        dataset_digest=cell.data.digest,
+        dataset_note=cell.data.note,
+        protocol=protocol_label(cell.protocol.name),
+        protocol_record=cell.protocol.record(),
+        protocol_version=PROTOCOL,
+        deviations=tuple(cell.protocol.deviations(cell.variant.config)),
+        commit=commit(),
+    )
 
 
-_commit = functools.lru_cache(maxsize=1)(describe.commit)
-
-
-def card(segmenter: Any) -> dict[str, Any]:
-    """What a segmenter tells about its weights; stands in every row."""
-    return {
-        "weights_status": str(getattr(segmenter, "weights_status", "unknown")),
-        "weights_digest": str(getattr(segmenter, "weights_digest", "")),
-        "parameters": int(getattr(segmenter, "parameters", 0) or 0),
-    }
+commit = functools.lru_cache(maxsize=1)(describe.commit)
 
 
 def configuration(plan: Plan, config: DictConfig, command: str) -> dict[str, Any]:
@@ -88,17 +81,13 @@ def write(plan: Plan, cells: Sequence[tuple[Cell, CellFile]], tables: Tables, st
     if cells:
         store.write_table("clicks.parquet", tables.clicks)
         store.write_json("cells.json", [_cell_entry(cell, file) for cell, file in cells])
-        record = plan.protocol.record()
-        tables.summary = metrics.summarise(tables.clicks, record)
+        record = {**plan.protocol.record(), "name": protocol_label(plan.protocol.name)}
+        versions = {"protocol_version": PROTOCOL, "metrics_version": METRICS}
+        tables.summary = metrics.summarise(tables.clicks, record).assign(**versions)
         store.write_table("summary.csv", tables.summary)
         if plan.base is not None:
             tables.compare = metrics.compare(tables.clicks, plan.base, record)
             store.write_table("compare.csv", tables.compare)
-    for name, frame in (("latency.csv", tables.latency), ("flops.csv", tables.flops)):
-        if frame is not None:
-            store.write_table(name, frame)
-    if tables.machine is not None:
-        store.write_json("machine.json", tables.machine)
     store.write_table("failures.csv", tables.failures)
 
 
@@ -106,15 +95,14 @@ def _collect(cells: Sequence[tuple[Cell, CellFile]], tables: Tables) -> None:
     rows: list[dict[str, Any]] = []
     bad: dict[tuple[str, str, str], list[str]] = {}
     for cell, file in cells:
-        header = file.header
         episodes = list(file.episodes(cell.data.dataset.names))
-        rows += click_rows(header, (e for e in episodes if not e.get("error")))
-        for episode in episodes:
-            if episode.get("error"):
-                bad.setdefault((cell.data.name, episode["sample"], episode["error"]), []).append(cell.variant.name)
+        rows += click_rows(file.header, ((e, origin) for e, origin in episodes if not e.error))
+        for episode, _ in episodes:
+            if episode.error:
+                bad.setdefault((cell.data.name, episode.sample, episode.error), []).append(cell.variant.name)
     if rows:
         frame = pd.DataFrame(rows)
-        tables.clicks = frame[[*CLICK_COLUMNS, *(c for c in frame.columns if c not in CLICK_COLUMNS)]]
+        tables.clicks = frame[CLICK_COLUMNS]
     everyone = {cell.variant.name for cell, _ in cells}
     for (dataset, sample, error), variants in bad.items():
         # A bad image fails every variant alike: one row says so.
@@ -124,4 +112,9 @@ def _collect(cells: Sequence[tuple[Cell, CellFile]], tables: Tables) -> None:
 
 
 def _cell_entry(cell: Cell, file: CellFile) -> dict[str, Any]:
-    return {**file.header, "file": str(Path("cells") / file.path.name), "episodes": len(file.done)}
+    return {
+        **file.header.record(),
+        "file": str(Path("cells") / file.path.name),
+        "episodes": len(file.done),
+        "origins": [origin.record() for origin in file.origins],
+    }

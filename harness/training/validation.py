@@ -49,7 +49,7 @@ class Validation:
             embedding, milliseconds = encode(self.segmenter, truth.sample.image)
             session = self.protocol.annotator.start(truth.sample)
             episode = run_episode(self.segmenter, embedding, milliseconds, truth, session, self.protocol)
-        values = [click["iou"] for click in episode["clicks"]]
+        values = [click.iou for click in episode.clicks]
         # An episode that ends early has nothing left to click: its last value stays.
         return np.array(values + [values[-1]] * (self.protocol.clicks - len(values)))
 

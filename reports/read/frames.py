@@ -44,7 +44,8 @@ def read(path: str | Path) -> Run:
     notes: list[str] = []
     config = _mapping(folder / "config.yaml", notes)
     machine = _mapping(folder / "machine.json", notes)
-    schema = config.get("schema", machine.get("schema", NEWEST_SCHEMA))
+    machine.pop("earlier", None)  # those of earlier runs: rows name theirs by id
+    schema = config.get("schema", NEWEST_SCHEMA)
     if isinstance(schema, int) and schema > NEWEST_SCHEMA:
         notes.append(f"The folder has schema {schema}, newer than this report's {NEWEST_SCHEMA}: update the harness.")
     clicks, failed = _clicks(folder, notes)
@@ -169,35 +170,28 @@ def _clicks(folder: Path, notes: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]
 
 
 def _from_cells(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows of an unfinished sweep; a tail without its newline belongs to a write in progress and is left out."""
-    from harness.results.store import click_rows
+    """Rows of an unfinished sweep; lines that are none (a write in progress, damage) are left out."""
+    from harness.results import cells
+    from harness.results.schema import click_rows
 
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else []:
-        data = path.read_bytes()
-        lines = data[: data.rfind(b"\n") + 1].decode().splitlines()
-        if not lines:
+        content = cells.read(path.read_bytes())
+        header = content.header
+        if header is None:
             continue
-        header = {
-            "dataset_note": "",
-            "weights_status": "not recorded",
-            "cell": path.stem,
-            **json.loads(lines[0]),
-        }
-        episodes = {e["sample"]: e for e in map(json.loads, lines[1:])}
-        good = [e for e in episodes.values() if not e.get("error")]
-        rows += click_rows(header, good)
+        rows += click_rows(header, ((e, origin) for e, origin in content.episodes.values() if not e.error))
         failed += [
             {
                 "stage": "clicks",
-                "variant": header["variant"],
-                "dataset": header["dataset"],
-                "sample": e["sample"],
-                "error": e["error"],
+                "variant": header.variant,
+                "dataset": header.dataset,
+                "sample": episode.sample,
+                "error": episode.error,
             }
-            for e in episodes.values()
-            if e.get("error")
+            for episode, _ in content.episodes.values()
+            if episode.error
         ]
     return pd.DataFrame(rows, columns=None if rows else list(CLICKS)), pd.DataFrame(failed, columns=list(FAILURES))
 

@@ -17,7 +17,7 @@ from reports.tables.table import Cell, Column, Row, Table, Value
 
 METRICS = ("noc85", "noc90", "noc95", "nof90", "miou1", "miou5", "biou5", "iou_drop", "auc")
 _QUIET = ("out", "threads", "tracking", "report", "dry_run", "executor")
-_NOISE = ("load_average", "frequency_mhz", "quick")
+_NOISE = ("load_average", "frequency_mhz", "quick", "id", "schema")
 
 
 @dataclass(frozen=True)

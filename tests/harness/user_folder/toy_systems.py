@@ -44,7 +44,7 @@ class DiscSession:
 
 
 class Squares:
-    """Grey images with one square object each; sample `bad` cannot be read."""
+    """Grey images (90, 91, …) with one square object each; sample `bad` cannot be read."""
 
     name, note = "squares", "toy"
 
@@ -61,7 +61,7 @@ class Squares:
         i = int(name.removeprefix("square"))
         mask = np.zeros((self.size, self.size), np.uint8)
         mask[10 : 30 + i, 12 : 34 + 2 * i] = 1
-        return Sample(name, np.full((self.size, self.size, 3), 90, np.uint8), mask)
+        return Sample(name, np.full((self.size, self.size, 3), 90 + i, np.uint8), mask)
 
     def digest(self):
         return f"squares-{len(self.names)}-{self.size}"

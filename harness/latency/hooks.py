@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -15,14 +15,15 @@ class PartClock:
 
     Args:
         parts: name -> module; a ModuleList or ModuleDict counts as its members.
+        wait: called before a time is taken, until the device is done (`devices.waiting`).
 
     Attributes:
         ms: part -> milliseconds since `reset`; a part inside another is counted in both.
         covered_ms: time inside any part, nested ones once.
     """
 
-    def __init__(self, parts: Mapping[str, Any]):
-        self.parts = dict(parts)
+    def __init__(self, parts: Mapping[str, Any], wait: Callable[[], None] | None = None):
+        self.parts, self._wait = dict(parts), wait or (lambda: None)
         self.reset()
 
     def reset(self) -> None:
@@ -48,12 +49,14 @@ class PartClock:
                 hook.remove()
 
     def _enter(self, name: str, module: Any, inputs: Any) -> None:
+        self._wait()
         for clock in (name, ""):
             if self._depth[clock] == 0:
                 self._started[clock] = time.perf_counter_ns()
             self._depth[clock] += 1
 
     def _leave(self, name: str, module: Any, inputs: Any, output: Any) -> None:
+        self._wait()
         for clock in (name, ""):
             self._depth[clock] -= 1
             if self._depth[clock] == 0:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.latency import devices
 from harness.latency.hooks import PartClock
 from harness.latency.workload import Episode, next_click
 from harness.segmenter import Click
@@ -38,6 +39,7 @@ class Replay:
     def __init__(self, segmenter: Any, episodes: Sequence[Episode], mode: str = "auto"):
         untrained = getattr(segmenter, "weights_status", "") == "untrained"
         self.segmenter, self.episodes = segmenter, list(episodes)
+        self._wait = devices.waiting(segmenter)
         self.truth = mode == "truth" or (mode == "auto" and untrained)
         self.workload = TRUTH if self.truth else RECORDED
         self.clicks: list[list[Click]] = [list(e.clicks) for e in self.episodes]
@@ -82,14 +84,14 @@ class Replay:
         for index, (episode, clicks) in enumerate(zip(self.episodes, self.clicks, strict=True)):
             label = {"image": index, "size_bin": episode.size_bin}
             if index == 0:
-                _, timing = _timed(partial(self.segmenter.encode, episode.image), clock)
+                _, timing = _timed(partial(self._encode, episode.image), clock)
                 timings.append({**label, "click": 0, **timing})
             session = self.segmenter.start(self.embeddings[index])
             annotator = _annotator(episode)
             for k, click in enumerate(clicks):
                 if k:
                     self.prepare(session, episode, k)
-                scores, timing = _timed(partial(session.click, click), clock)
+                scores, timing = _timed(partial(self._click, session, click), clock)
                 made = {**label, "click": k + 1, **timing}
                 if annotator is not None and clock is None:
                     prediction = self._standing(np.asarray(scores), episode, k)
@@ -98,9 +100,19 @@ class Replay:
                 timings.append(made)
         return timings
 
+    def _encode(self, image: np.ndarray) -> Any:
+        embedding = self.segmenter.encode(image)
+        self._wait()
+        return embedding
+
+    def _click(self, session: Any, click: Click) -> Any:
+        scores = session.click(click)
+        self._wait()
+        return scores
+
     def once_by_part(self) -> list[dict[str, Any]]:
         """One pass with hooks: every step with its `parts`."""
-        with PartClock(getattr(self.segmenter, "parts", None) or {}).listening() as clock:
+        with PartClock(getattr(self.segmenter, "parts", None) or {}, self._wait).listening() as clock:
             return self.once(clock)
 
     def prepare(self, session: Any, episode: Episode, k: int) -> None:

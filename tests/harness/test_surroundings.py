@@ -176,7 +176,7 @@ def alive(pid: int) -> bool:
 
 
 def test_a_job_of_the_processes_executor_dies_with_its_sweep():
-    watcher = "from harness.executors.submit import _end_with; import sys, time; _end_with(int(sys.argv[1]));"
+    watcher = "from harness.executors.job import _end_with; import sys, time; _end_with(int(sys.argv[1]));"
     sweep = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     job = subprocess.Popen([sys.executable, "-c", f"{watcher} time.sleep(60)", str(sweep.pid)], env=PLAIN)
     time.sleep(1.5)

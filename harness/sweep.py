@@ -5,29 +5,13 @@ from __future__ import annotations
 from harness import surroundings  # noqa: F401  (first: it puts right what this process inherited)
 
 # isort: split
-import contextlib
-import signal
-import subprocess
+import shlex
 import sys
-import time
 from collections.abc import Sequence
-from typing import Any
-
-from omegaconf import DictConfig
-from rich.console import Console
 
 from harness import cli
-from harness.clicking.quality import set_threads
-from harness.executors.clicking import Clicking
-from harness.executors.underway import Underway
-from harness.machine.features import EMULATED, running_precision
-from harness.planning.config import Config, plain
-from harness.planning.plan import Cell, Plan, make_plan
-from harness.results import resuming, stages, summary
-from harness.results import tables as outcome
-from harness.results.cells import CellFile
-from harness.results.machines import Machines
-from harness.results.store import Store
+from harness.errors import UserError
+from harness.planning.config import Config
 
 HELP = """\
 Clicks through a data set with every variant of an ablation, measures NoC, FLOPs and CPU latency, and leaves rows,
@@ -68,143 +52,52 @@ def epilog(root: Config) -> str:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The command; returns the exit code."""
-    config_dir = _config_dir(arguments)
-    root = Config(config_dir)
+    """The command; returns the exit code.
+
+    What the model and the tables need is imported after the settings were found right: help and a misspelt name answer
+    at once.
+    """
+    root = Config(config_dir(arguments))
     parser = cli.parser("python -m harness.sweep", HELP, epilog(root))
     parser.add_argument("--show", action="store_true", help="print the composed configuration and stop")
     given = parser.parse_args(arguments)
+    if not given.overrides and not given.show:
+        raise UserError(
+            f"nothing to run: give +ablation=NAME ({', '.join(root.options('ablation'))}) or variant=NAME "
+            f"({', '.join(root.options('variant'))}); --help says more."
+        )
     config = root.compose(given.overrides)
-    console = Console(stderr=True)
     if given.show:
         from omegaconf import OmegaConf
 
         print(OmegaConf.to_yaml(config, resolve=True), end="")
         return 0
-    set_threads(config.threads)
+    from harness.planning.plan import make_plan
+
     plan = make_plan(root, config, root.picked(given.overrides, "variant"))
+    from rich.console import Console
+
+    from harness.clicking.quality import set_threads
+    from harness.executors.sweeping import Sweep
+    from harness.results import summary
+
+    set_threads(config.threads)
     if config.dry_run:
         summary.print_plan(plan, config, summary.console())
         return 0
     restart = list(arguments) == sys.argv[1:]  # the process is this command and nothing else
-    return Sweep(plan, config, console, _command(arguments), restart).run()
+    command = shlex.join(["python", "-m", "harness.sweep", *arguments])
+    return Sweep(plan, config, Console(stderr=True), command, restart).run()
 
 
-class Sweep:
-    """One run of a plan into its folder.
-
-    Args:
-        restart: a hang that nothing inside the process can end may end it and start the same command again.
-    """
-
-    def __init__(self, plan: Plan, config: DictConfig, console: Console, command: str, restart: bool = False):
-        self.plan, self.config, self.console, self.command = plan, config, console, command
-        self.measure: dict[str, Any] = plain(config.measure)
-        self.restart = restart
-
-    def run(self) -> int:
-        """Do what is missing; returns 0, or 1 if something failed."""
-        with contextlib.closing(Store(self.config.out, self._tell)) as store, _terminate_like_interrupt():
-            self.store = store
-            store.write_yaml("config.yaml", outcome.configuration(self.plan, self.config, self.command))
-            self.machines = Machines(store)
-            self.machines.write()
-            started = time.monotonic()
-            tables = outcome.Tables()
-            for variant in self.plan.variants:
-                if "emulated" in running_precision(str(variant.config.get("precision", "fp32"))):
-                    self.console.print(f"[yellow]note:[/] {variant.name}: {EMULATED}", highlight=False)
-                for text in self.plan.protocol.deviations(variant.config):
-                    self.console.print(f"[yellow]note:[/] {variant.name}: {text}", highlight=False)
-            try:
-                if self.measure.get("quality", True):
-                    self.quality()
-                stages.measure(self.plan, self.measure, store, tables, self.machines, self.console)
-            finally:
-                # Whatever was finished becomes tables, even when the user stops in the middle.
-                self.conclude(tables)
-            failed = tables.failures
-            summary.print_summary(self.plan, tables, store.out, time.monotonic() - started, summary.console())
-            return cli.EXIT_FAILURES if len(failed) else 0
-
-    def quality(self) -> None:
-        """Click through every data set; rows are on disk as each episode ends."""
-        resuming.require_choice(self.config.code)
-        cells = {cell: self._cell(cell) for cell in self.plan.cells}
-        resuming.compare_code(cells, self.config.code, self._tell)
-        underway = Underway(self.store.out)
-        try:
-            clicking = Clicking(self.config, self.store, self.machines, underway, self.console, self.restart)
-            for data in self.plan.datasets:
-                here = {cell: file for cell, file in cells.items() if cell.data is data}
-                for cell_group in [[c] for c in here] if self.plan.isolate else [list(here)]:
-                    clicking.through(data, {cell: here[cell] for cell in cell_group}, self.plan.protocol)
-        finally:
-            underway.close()
-            self.machines.write()
-
-    def _tell(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    def _cell(self, cell: Cell) -> CellFile:
-        return self.store.cell(cell.key, outcome.cell_header(cell))
-
-    def conclude(self, tables: outcome.Tables) -> None:
-        """Write the tables, then MLflow and the report from what is on disk."""
-        cells = [(c, self._cell(c)) for c in self.plan.cells] if self.measure.get("quality", True) else []
-        outcome.write(self.plan, cells, tables, self.store)
-        if self.config.report:
-            self._report()
-        if self.config.tracking.enabled:
-            from harness.results import mlflow as tracking
-
-            message = tracking.try_deliver(self.store.out, plain(self.config.tracking))
-            if message:
-                self.console.print(message, highlight=False)
-
-    def _report(self) -> None:
-        """The report is a program of its own: harness never imports reports."""
-        done = subprocess.run(
-            [sys.executable, "-m", "reports", f"run={self.store.out}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
-            self.console.print(
-                f"[yellow]no report:[/] {last} (repeat with: python -m reports run={self.store.out})",
-                highlight=False,
-            )
-
-
-def _config_dir(arguments: Sequence[str]) -> str | None:
-    for here, after in zip(arguments, [*arguments[1:], None], strict=True):
+def config_dir(arguments: Sequence[str]) -> str | None:
+    """The folder that `--config-dir` names, before the parser that lists its choices can be made."""
+    for number, here in enumerate(arguments):
         if here == "--config-dir":
-            return after
+            return arguments[number + 1] if number + 1 < len(arguments) else None
         if here.startswith("--config-dir="):
             return here.split("=", 1)[1]
     return None
-
-
-def _command(arguments: Sequence[str]) -> str:
-    import shlex
-
-    return shlex.join(["python", "-m", "harness.sweep", *arguments])
-
-
-@contextlib.contextmanager
-def _terminate_like_interrupt() -> Any:
-    """SIGTERM (a cluster's time limit) ends a sweep as Ctrl-C does: tables are written from what is finished."""
-
-    def stop(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 main = cli.main_guard(run)

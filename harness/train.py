@@ -16,10 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from harness import cli
-from harness.clicking.quality import set_threads
 from harness.errors import UserError, near_miss
 from harness.planning.config import Config, overlay, plain
-from harness.training import features
 
 HELP = """\
 Trains a variant under simulated clicks. The same command again goes on from the last checkpoint, to the same numbers.
@@ -98,6 +96,7 @@ def load_plan(root: Config, name: str) -> dict[str, Any]:
 
 def run_one(root: Config, config: DictConfig) -> int:
     """Train the configured variant."""
+    from harness.clicking.quality import set_threads
     from harness.training import command
     from harness.training.distributed import join
 
@@ -152,6 +151,8 @@ def run_plan(config: DictConfig, arguments: list[str]) -> int:
 
 def _mention_features(cache: Path) -> None:
     """Kept features are of use to further runs of the plan, and to nobody else."""
+    from harness.training import features
+
     kept = features.size(cache / features.FOLDER)
     if kept:
         where = cache / features.FOLDER

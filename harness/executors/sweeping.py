@@ -1,0 +1,127 @@
+"""A sweep: do what a plan lacks, then make tables, the report and MLflow runs from what is on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from harness import cli
+from harness.executors.clicking import Clicking
+from harness.executors.underway import Underway
+from harness.machine.features import EMULATED, running_precision
+from harness.planning.config import plain
+from harness.planning.plan import Cell, Plan
+from harness.results import resuming, stages, summary
+from harness.results import tables as outcome
+from harness.results.cells import CellFile
+from harness.results.machines import Machines
+from harness.results.store import Store
+
+
+class Sweep:
+    """One run of a plan into its folder.
+
+    Args:
+        restart: a hang that nothing inside the process can end may end it and start the same command again.
+    """
+
+    def __init__(self, plan: Plan, config: DictConfig, console: Console, command: str, restart: bool = False):
+        self.plan, self.config, self.console, self.command = plan, config, console, command
+        self.measure: dict[str, Any] = plain(config.measure)
+        self.restart = restart
+
+    def run(self) -> int:
+        """Do what is missing; returns 0, or 1 if something failed."""
+        with contextlib.closing(Store(self.config.out, self._tell)) as store, _terminate_like_interrupt():
+            self.store = store
+            store.write_yaml("config.yaml", outcome.configuration(self.plan, self.config, self.command))
+            self.machines = Machines(store)
+            self.machines.write()
+            started = time.monotonic()
+            tables = outcome.Tables()
+            for variant in self.plan.variants:
+                if "emulated" in running_precision(str(variant.config.get("precision", "fp32"))):
+                    self.console.print(f"[yellow]note:[/] {variant.name}: {EMULATED}", highlight=False)
+                for text in self.plan.protocol.deviations(variant.config):
+                    self.console.print(f"[yellow]note:[/] {variant.name}: {text}", highlight=False)
+            try:
+                if self.measure.get("quality", True):
+                    self.quality()
+                stages.measure(self.plan, self.measure, store, tables, self.machines, self.console)
+            finally:
+                # Whatever was finished becomes tables, even when the user stops in the middle.
+                self.conclude(tables)
+            failed = tables.failures
+            summary.print_summary(self.plan, tables, store.out, time.monotonic() - started, summary.console())
+            return cli.EXIT_FAILURES if len(failed) else 0
+
+    def quality(self) -> None:
+        """Click through every data set; rows are on disk as each episode ends."""
+        resuming.require_choice(self.config.code)
+        cells = {cell: self._cell(cell) for cell in self.plan.cells}
+        resuming.compare_code(cells, self.config.code, self._tell)
+        underway = Underway(self.store.out)
+        try:
+            clicking = Clicking(self.config, self.store, self.machines, underway, self.console, self.restart)
+            for data in self.plan.datasets:
+                here = {cell: file for cell, file in cells.items() if cell.data is data}
+                for cell_group in [[c] for c in here] if self.plan.isolate else [list(here)]:
+                    clicking.through(data, {cell: here[cell] for cell in cell_group}, self.plan.protocol)
+        finally:
+            underway.close()
+            self.machines.write()
+
+    def _tell(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _cell(self, cell: Cell) -> CellFile:
+        return self.store.cell(cell.key, outcome.cell_header(cell))
+
+    def conclude(self, tables: outcome.Tables) -> None:
+        """Write the tables, then MLflow and the report from what is on disk."""
+        cells = [(c, self._cell(c)) for c in self.plan.cells] if self.measure.get("quality", True) else []
+        outcome.write(self.plan, cells, tables, self.store)
+        if self.config.report:
+            self._report()
+        if self.config.tracking.enabled:
+            from harness.results import mlflow as tracking
+
+            message = tracking.try_deliver(self.store.out, plain(self.config.tracking))
+            if message:
+                self.console.print(message, highlight=False)
+
+    def _report(self) -> None:
+        """The report is a program of its own: harness never imports reports."""
+        done = subprocess.run(
+            [sys.executable, "-m", "reports", f"run={self.store.out}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+            self.console.print(
+                f"[yellow]no report:[/] {last} (repeat with: python -m reports run={self.store.out})",
+                highlight=False,
+            )
+
+
+@contextlib.contextmanager
+def _terminate_like_interrupt() -> Any:
+    """SIGTERM (a cluster's time limit) ends a sweep as Ctrl-C does: tables are written from what is finished."""
+
+    def stop(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

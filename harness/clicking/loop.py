@@ -34,7 +34,8 @@ class Truth:
         share = sample.object_share
         self.empty = Episode(
             sample=sample.name,
-            image=sample.source or sample.name,
+            # A path may hold bytes that are not UTF-8, which no table can.
+            image=(sample.source or sample.name).encode("utf-8", "backslashreplace").decode(),
             height=int(sample.mask.shape[0]),
             width=int(sample.mask.shape[1]),
             object_share=round(share, 6),

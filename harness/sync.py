@@ -13,12 +13,13 @@ from rich.console import Console
 from harness import cli
 from harness.errors import UserError, near_miss
 
-_KEYS = ("run", "uri", "experiment")
+_KEYS = ("run", "uri", "experiment", "timeout_s")
 _HELP = """\
-Delivers the folder of a sweep to MLflow. Delivering again changes nothing.
+Delivers the folder of a sweep to MLflow. Delivering again changes nothing, and completes what was cut off.
 
   python -m harness.sync run=runs/dha
   python -m harness.sync run=runs/dha uri=http://localhost:5000 experiment=my-experiment
+  python -m harness.sync run=runs/dha uri=http://slow.example:5000 timeout_s=3600
 """
 
 

@@ -1,0 +1,247 @@
+"""What a sweep's folder has to say to MLflow, read from disk: no request is sent here."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from harness.errors import UserError
+from harness.results.csv_tables import read_csv
+from harness.results.mlflow import names
+from harness.results.mlflow.identity import STATE
+from harness.results.mlflow.runs import Point
+
+FINISHED, FAILED, STOPPED = "FINISHED", "FAILED", "KILLED"
+
+
+@dataclass(frozen=True)
+class CellContent:
+    """What the run of one cell holds in the end.
+
+    Attributes:
+        key: of the cell.
+        name: of the run.
+        tags, params: as they are logged.
+        points: metrics; curves have a step for each click.
+        dataset: name, digest and source of the data set.
+        rows: file with the episodes.
+        rows_digest: of the episodes and the curves made from them; another one means another run.
+        status: FINISHED if every sample has its episode, FAILED if something failed, else KILLED (stopped).
+    """
+
+    key: str
+    name: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    points: tuple[Point, ...]
+    dataset: tuple[str, str, str]
+    rows: Path
+    rows_digest: str
+    status: str
+
+    @property
+    def digest(self) -> str:
+        """Of everything: a run that carries it and has ended needs nothing."""
+        everything = {**asdict(self), "rows": self.rows.name}
+        return _digest(json.dumps(everything, sort_keys=True, default=str).encode())
+
+
+class SweepFolder:
+    """A sweep on disk.
+
+    Raises:
+        UserError: the folder holds no sweep, or one of its files cannot be read.
+    """
+
+    def __init__(self, out: Path):
+        self.out = out
+        if not (out / "config.yaml").exists():
+            raise UserError(
+                f"{out} holds no sweep (no config.yaml). Give the folder that harness.sweep wrote with out=DIR."
+            )
+        try:
+            self.config: dict[str, Any] = yaml.safe_load((out / "config.yaml").read_text())
+            self.name = str(self.config["ablation"]["name"])
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+            raise UserError(f"{out / 'config.yaml'} cannot be read; repeat the sweep, which writes it anew") from error
+        self.machine: dict[str, Any] = read_json(out / "machine.json", {})
+
+    @property
+    def params(self) -> dict[str, str]:
+        """Parameters of the parent run."""
+        return names.flatten({k: self.config.get(k) for k in ("ablation", "protocol", "resolved")})
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Tags of every run: MLflow's standard ones, the ablation, the machine."""
+        plain = {k: v for k, v in self.machine.items() if isinstance(v, (str, int, float, bool))}
+        return {
+            **standard_tags(str(self.config.get("command", "harness.sweep")), str(plain.get("commit") or "")),
+            "is.ablation": self.name,
+            "is.command": str(self.config.get("command", "")),
+            **{f"machine.{k}": str(v)[:500] for k, v in plain.items()},
+        }
+
+    def cell_tags(self, header: Mapping[str, Any]) -> dict[str, str]:
+        """Tags of a cell's run, from the first line of its rows."""
+        described = ("variant", "dataset", "dataset_digest", "dataset_note", "protocol")
+        commit = str(header.get("commit") or "").removesuffix("+")
+        return {
+            **self.tags,
+            **({"mlflow.source.git.commit": commit} if commit else {}),
+            "is.kind": "cell",
+            **{f"is.{name}": str(header.get(name, "")) for name in described},
+        }
+
+    def cells(self) -> Iterator[CellContent]:
+        """Each cell of the last run of the sweep."""
+        for entry in read_json(self.out / "cells.json", []):
+            rows = self.out / entry["file"]
+            curves = tuple(self._curves(entry))
+            yield CellContent(
+                key=str(entry["cell"]),
+                name=cell_name(entry),
+                tags=self.cell_tags(entry),
+                params=names.flatten(
+                    {
+                        "variant": entry["variant_config"],
+                        "dataset": entry["dataset_config"],
+                        "protocol": entry["protocol_record"],
+                    }
+                ),
+                points=(*curves, *self._numbers(entry)),
+                dataset=(
+                    str(entry["dataset"]),
+                    str(entry["dataset_digest"]),
+                    json.dumps(entry["dataset_config"], default=str),
+                ),
+                rows=rows,
+                rows_digest=_digest(rows.read_bytes() + repr(curves).encode("utf-8", "surrogatepass")),
+                status=self._status(entry),
+            )
+
+    @property
+    def status(self) -> str:
+        """Of the parent run: FINISHED if every cell is whole and nothing failed."""
+        if not self._failures.empty:
+            return FAILED
+        whole = all(self._status(entry) == FINISHED for entry in read_json(self.out / "cells.json", []))
+        return FINISHED if whole else STOPPED
+
+    def files(self) -> Iterator[tuple[Path, str]]:
+        """Files of the parent run and the folder of its artifacts where each belongs."""
+        for pattern in ("*.csv", "*.parquet", "*.json", "*.yaml"):
+            for file in sorted(self.out.glob(pattern)):
+                if file.name != STATE:
+                    yield file, "tables"
+        for file in sorted((self.out / "report").rglob("*")):
+            if file.is_file():
+                yield file, file.parent.relative_to(self.out).as_posix()
+
+    def _status(self, entry: Mapping[str, Any]) -> str:
+        expected = self.config.get("datasets", {}).get(entry["dataset"], {}).get("samples", entry["episodes"])
+        if entry["episodes"] >= expected:
+            return FINISHED
+        if not self._failures.empty:
+            mine = self._failures["variant"].isin(["all", entry["variant"]])
+            if (mine & (self._failures["dataset"] == entry["dataset"])).any():
+                return FAILED
+        measured_only = entry["episodes"] == 0 and not self.config.get("resolved", {}).get("untrained_quality", True)
+        measured = any(not f.empty and (f["variant"] == entry["variant"]).any() for f in (self._latency, self._flops))
+        return FINISHED if measured_only and measured else STOPPED
+
+    def _curves(self, entry: Mapping[str, Any]) -> Iterator[Point]:
+        clicks = self._clicks
+        if clicks is None:
+            return
+        mine = clicks[clicks["cell"] == entry["cell"]]
+        for metric in ("iou", "biou"):
+            # An episode that stopped early keeps its last value, as in the metrics.
+            wide = mine.pivot(index="sample", columns="click", values=metric).ffill(axis=1)
+            for click, mean in wide.mean().items():
+                yield Point(f"{metric}/{entry['dataset']}", float(mean), int(str(click)))
+
+    def _numbers(self, entry: Mapping[str, Any]) -> Iterator[Point]:
+        for row in self._summary.to_dict("records"):
+            here = row["variant"] == entry["variant"] and row["dataset"] == entry["dataset"]
+            if here and row.get("size_bin", "all") == "all":
+                name = f"{row['metric']}/{entry['dataset']}"
+                for ending, column in (("", "value"), ("/low", "low"), ("/high", "high")):
+                    yield Point(name + ending, _number(row[column]))
+        for row in self._latency.to_dict("records"):
+            if row["variant"] == entry["variant"]:
+                name = f"latency_ms/{row['kind']}/{row['threads']}thr/{row['resolution']}px/{row['size_bin']}"
+                yield Point(name, _number(row["median_ms"]))
+        for row in self._flops.to_dict("records"):
+            if row["variant"] == entry["variant"]:
+                yield Point(f"gmacs/{row['kind']}/{row['part']}/{row['size_bin']}", _number(row["gmacs"]))
+
+    @cached_property
+    def _clicks(self) -> pd.DataFrame | None:
+        path = self.out / "clicks.parquet"
+        return pd.read_parquet(path, columns=["cell", "sample", "click", "iou", "biou"]) if path.exists() else None
+
+    @cached_property
+    def _summary(self) -> pd.DataFrame:
+        return read_csv(self.out / "summary.csv")
+
+    @cached_property
+    def _latency(self) -> pd.DataFrame:
+        return read_csv(self.out / "latency.csv")
+
+    @cached_property
+    def _flops(self) -> pd.DataFrame:
+        return read_csv(self.out / "flops.csv")
+
+    @cached_property
+    def _failures(self) -> pd.DataFrame:
+        return read_csv(self.out / "failures.csv")
+
+
+def cell_name(header: Mapping[str, Any]) -> str:
+    """Name of a cell's run."""
+    return f"{header['variant']} on {header['dataset']}"
+
+
+def standard_tags(source: str, commit: str) -> dict[str, str]:
+    """The tags by which MLflow's pages show where a run came from."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # containers without a passwd entry
+        user = str(os.getuid())
+    tags = {"mlflow.source.name": source, "mlflow.source.type": "LOCAL", "mlflow.user": user}
+    # MLflow makes a link of it, so it is the bare commit; machine.commit says whether there were changes.
+    return {**tags, "mlflow.source.git.commit": commit.removesuffix("+")} if commit else tags
+
+
+def read_json(path: Path, default: Any) -> Any:
+    """Content of a JSON file; `default` if there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text()) if path.exists() else default
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}). Repeat the sweep's command, which writes it anew.") from error
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):  # an empty cell
+        return float("nan")
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

@@ -22,6 +22,7 @@ from harness.results import resuming, stages, summary
 from harness.results import tables as outcome
 from harness.results.cells import CellFile
 from harness.results.machines import Machines
+from harness.results.mlflow import live
 from harness.results.store import Store
 
 
@@ -53,7 +54,8 @@ class Sweep:
                     self.console.print(f"[yellow]note:[/] {variant.name}: {text}", highlight=False)
             try:
                 if self.measure.get("quality", True):
-                    self.quality()
+                    with live.following(store.out, plain(self.config.tracking)):
+                        self.quality()
                 stages.measure(self.plan, self.measure, store, tables, self.machines, self.console)
             finally:
                 # Whatever was finished becomes tables, even when the user stops in the middle.

@@ -7,14 +7,22 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from test_sweep import BASIC, sweep
+from tracking_faults import write_sweep
+
+from harness.results import mlflow as tracking
+from harness.results.mlflow import live
 
 
 def _post(uri: str, path: str, body: dict) -> dict:
@@ -177,3 +185,88 @@ def test_sync_of_a_folder_without_a_sweep(tmp_path):
     )
     assert done.returncode == 2
     assert "holds no sweep" in done.stderr
+
+
+@contextmanager
+def _losing_answers(uri: str) -> Iterator[tuple[str, set[str]]]:
+    """A proxy that does what it is asked, and drops the answer to the first request of each kind; those kinds."""
+    lost: set[str] = set()
+
+    class Proxy(BaseHTTPRequestHandler):
+        def forward(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")}
+            request = urllib.request.Request(uri + self.path, body or None, headers, method=self.command)
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                status, content = answer.status, answer.read()
+            kind = f"{self.command} {self.path.split('?')[0]}"
+            self.close_connection = True
+            if kind not in lost:
+                lost.add(kind)
+                return
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PUT = forward
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{proxy.server_address[1]}", lost
+    proxy.shutdown()
+    proxy.server_close()
+
+
+def test_answers_that_are_lost_on_the_way_make_no_second_run(server, tmp_path, monkeypatch):
+    """MLflow's client sends a request again whose answer was lost, also the one that makes a run."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    out = write_sweep(tmp_path / "out")
+    with _losing_answers(server) as (proxy, lost):
+        for _ in range(20):  # what the client does not send again itself ends a delivery
+            message = tracking.try_deliver(out, {"uri": proxy, "experiment": "lossy"})
+            if message == f"MLflow: {proxy}":
+                break
+    assert message == f"MLflow: {proxy}"
+    assert {"POST /api/2.0/mlflow/runs/create", "POST /api/2.0/mlflow/runs/log-batch"} <= lost
+    experiment = _get(server, "experiments/get-by-name?experiment_name=lossy")["experiment"]["experiment_id"]
+    runs = _post(server, "runs/search", {"experiment_ids": [experiment]})["runs"]
+    assert sorted(_tags(run).get("is.cell", "parent") for run in runs) == ["cell0", "cell1", "parent"]
+    for run in runs:
+        if _tags(run)["is.kind"] == "cell":
+            history = _get(server, f"metrics/get-history?run_id={run['info']['run_id']}&metric_key=iou/squares")
+            assert sorted(int(m["step"]) for m in history["metrics"]) == [1, 2, 3]
+            assert {p["key"] for p in run["data"]["params"]} == {
+                "variant.radius",
+                "dataset.count",
+                "protocol.max_clicks",
+            }
+
+
+def test_a_process_beside_the_sweep_sends_live_metrics(server, tmp_path):
+    out = write_sweep(tmp_path / "out")
+    experiment, runs = "", []
+    settings = {"uri": server, "experiment": "live", "live_s": 0.5}
+    with live.following(out, settings):
+        time.sleep(0.01)
+        (out / "cells" / "cell0.jsonl").touch()  # it grows; the other cell was there before
+        limit = time.monotonic() + 90
+        while not any("metrics" in run["data"] and _tags(run)["is.kind"] == "cell" for run in runs):
+            assert time.monotonic() < limit
+            time.sleep(0.3)
+            try:
+                experiment = _get(server, "experiments/get-by-name?experiment_name=live")["experiment"]["experiment_id"]
+            except urllib.error.HTTPError:
+                continue
+            runs = _post(server, "runs/search", {"experiment_ids": [experiment]}).get("runs", [])
+    [cell] = [run for run in runs if _tags(run)["is.kind"] == "cell"]
+    assert cell["info"]["status"] == "RUNNING" and _tags(cell)["is.cell"] == "cell0"
+    # IoU after the third click is 0.3 for one sample and 0.5 for the other.
+    assert {m["key"]: pytest.approx(m["value"]) for m in cell["data"]["metrics"]}["live/mean_iou"] == 0.4
+    tracking.deliver(out, settings)
+    runs = _post(server, "runs/search", {"experiment_ids": [experiment]})["runs"]
+    assert len(runs) == 3 and {run["info"]["status"] for run in runs} == {"FINISHED"}
+    assert cell["info"]["run_id"] in {run["info"]["run_id"] for run in runs}

@@ -1,4 +1,4 @@
-"""Delivery to MLflow exactly once: whatever request it ends after, the next delivery leaves what an undisturbed one does.
+"""Delivery to MLflow exactly once: whatever request one ends after, the next leaves what an undisturbed one does.
 
 The server is in memory with MLflow's own validation (tracking_faults.py); test_tracking.py has a real one.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tracking_faults import Faulty, Killed, MemoryServer, write_latency, write_s
 
 from harness.errors import UserError
 from harness.results import mlflow as tracking
+from harness.results.mlflow import live
 from harness.results.mlflow import runs as tracking_runs
 
 SETTINGS = {"uri": "memory:", "experiment": "bench"}
@@ -259,3 +261,56 @@ def test_time_limit_is_read(sweep, tmp_path):
     for bad in ("soon", 0, -1, float("nan")):
         with pytest.raises(UserError, match="timeout_s"):
             tracking.deliver(_copy(sweep, tmp_path / str(bad)), {**SETTINGS, "timeout_s": bad})
+
+
+def test_live_metrics_and_then_the_whole(sweep, tmp_path, serve):
+    """Metrics by number of finished episodes while the sweep runs; its end completes the same runs."""
+    out, server = _copy(sweep, tmp_path), MemoryServer()
+    serve(server)
+    lines = (out / "cells" / "cell0.jsonl").read_text().splitlines(keepends=True)
+    entries = (out / "cells.json").read_text()
+    for name in ("cells.json", "clicks.parquet", "summary.csv", "latency.csv", "failures.csv"):
+        (out / name).unlink()
+    narrow = (out / "cells" / "cell1.jsonl").read_text()
+    (out / "cells" / "cell1.jsonl").write_text(narrow.splitlines(keepends=True)[0])
+    for written in (lines[:1], lines[:2], [*lines[:2], lines[2][:20]], lines):  # the third has a torn last line
+        (out / "cells" / "cell0.jsonl").write_text("".join(written))
+        live.send(out, SETTINGS, tracking_runs.Runs("memory:", "bench", None))
+    [cell] = [run for run in server.active() if run.data.tags["is.kind"] == "cell"]
+    assert cell.info.status == "RUNNING"
+    # IoU after the third click is 0.3 for sample a and 0.5 for sample b.
+    assert {(key, step, round(value, 9)) for key, step, _, value in cell.history} == {
+        ("live/mean_iou", 1, 0.3), ("live/mean_clicks", 1, 3.0), ("live/failed", 1, 0.0),
+        ("live/mean_iou", 2, 0.4), ("live/mean_clicks", 2, 3.0), ("live/failed", 2, 0.0),
+    }  # fmt: skip
+    assert len(cell.history) == 6
+    for file in sweep.glob("*.*"):
+        shutil.copy(file, out)
+    (out / "cells.json").write_text(entries)
+    (out / "cells" / "cell1.jsonl").write_text(narrow)
+    tracking.deliver(out, SETTINGS)
+    assert cell.info.run_id in {run.info.run_id for run in server.active()}
+    for run in server.active():
+        run.history = [point for point in run.history if not point[0].startswith("live/")]
+    _check(server)
+
+
+@pytest.mark.parametrize("interval", ["often", 0, -1, True])
+def test_live_interval_is_read(tmp_path, interval):
+    with pytest.raises(UserError, match="live_s"), live.following(tmp_path, {"live_s": interval}):
+        pass
+
+
+def test_nothing_follows_a_data_base_or_a_short_sweep(tmp_path, monkeypatch):
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr("subprocess.Popen", never)
+    for settings in (
+        {"uri": "sqlite:///x.db", "live_s": 0.01},
+        {"uri": "http://127.0.0.1:1", "live_s": None},
+        {"uri": "http://127.0.0.1:1", "live_s": 0.01, "enabled": False},
+        {"uri": "http://127.0.0.1:1", "live_s": 60},
+    ):
+        with live.following(tmp_path, settings):
+            time.sleep(0.05)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -140,7 +139,7 @@ class Faulty:
                 return getattr(self._client, method)(*arguments, **settings)
             if self._fault == "before":
                 raise Killed
-            answer = getattr(self._client, method)(*arguments, **settings)
+            getattr(self._client, method)(*arguments, **settings)
             if self._fault == "after":
                 raise Killed
             if self._fault == "lost":

@@ -20,6 +20,10 @@ _BROKEN = re.compile(
     re.IGNORECASE,
 )
 
+_TABLES = frozenset(
+    {"alembic_version", "experiments", "metrics", "params", "runs", "tags"}
+)  # of every MLflow since 1.0
+
 
 def path_of(uri: str) -> Path | None:
     """File of a `sqlite:///…` URI; None for everything else."""
@@ -28,7 +32,7 @@ def path_of(uri: str) -> Path | None:
     from sqlalchemy.engine import make_url
 
     name = make_url(uri).database
-    return None if not name or name == ":memory:" or name.startswith("file:") else Path(name).absolute()
+    return None if not name or name == ":memory:" or name.startswith("file:") else Path(name).resolve()
 
 
 @contextlib.contextmanager
@@ -81,14 +85,28 @@ def _lock(path: Path, limit_s: float) -> files.Lock:
 
 
 def _is_new(path: Path) -> bool:
-    """Missing, empty, or a data base without any table."""
+    """Missing, empty, or a data base without any table.
+
+    Raises:
+        UserError: it holds something else than a schema of MLflow, whole at least in its oldest tables. MLflow itself
+            would add the tables that it misses, which makes one more half of a data base.
+    """
     if not path.exists() or path.stat().st_size == 0:
         return True
     try:
         with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
-            return connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            missing = sorted(_TABLES - tables)
+            version = None if missing else connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.DatabaseError as error:
         raise broken(path, str(error)) from error
+    if not tables:
+        return True
+    if missing:
+        raise broken(path, f"without the tables {', '.join(missing)}")
+    if version is None:
+        raise broken(path, "its schema has no version")
+    return False
 
 
 def _make(temporary: Path) -> None:

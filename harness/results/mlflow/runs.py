@@ -39,12 +39,12 @@ class Point:
 
 
 def open_client(uri: str) -> Any:
-    """An MlflowClient that keeps its schema migrations to itself."""
+    """An MlflowClient that keeps its migrations and tracebacks to itself: every error is raised, and said in a line."""
     from mlflow import MlflowClient
 
     # After the import, which sets levels of its own.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     return MlflowClient(tracking_uri=uri)
 
 

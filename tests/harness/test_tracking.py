@@ -197,8 +197,11 @@ def _losing_answers(uri: str) -> Iterator[tuple[str, set[str]]]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")}
             request = urllib.request.Request(uri + self.path, body or None, headers, method=self.command)
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                status, content = answer.status, answer.read()
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    status, content = answer.status, answer.read()
+            except urllib.error.HTTPError as error:  # an answer like others: there is no such experiment
+                status, content = error.code, error.read()
             kind = f"{self.command} {self.path.split('?')[0]}"
             self.close_connection = True
             if kind not in lost:

@@ -55,7 +55,7 @@ def _check(server: MemoryServer) -> None:
         points = sorted((key, step, round(value, 9)) for key, step, _, value in run.history)
         expected = [("iou/squares", c, round(0.1 * c + 0.01 * i + 0.1, 9)) for c in (1, 2, 3)]
         expected += [("biou/squares", c, round(0.05 * c, 9)) for c in (1, 2, 3)]
-        expected += [("noc90/squares", 0, 3.0 - i), ("noc90/squares/low", 0, 2.0)]
+        expected += [("noc90/squares", 0, 3.0 - i), ("noc90/squares/low", 0, 1.5), ("noc90/squares/high", 0, 3.5)]
         expected += [("latency_ms/encode/1thr/64px/all", 0, 12.5)] if i == 0 else []
         assert points == sorted(expected)
         assert [d.dataset.digest for d in run.inputs.dataset_inputs] == ["squares-2-64"]
@@ -163,7 +163,7 @@ def test_a_cell_that_has_grown_has_one_run_with_its_new_curves(sweep, tmp_path, 
     out, server = _copy(sweep, tmp_path), MemoryServer()
     whole = (out / "cells" / "cell0.jsonl").read_text()
     entries = json.loads((out / "cells.json").read_text())
-    (out / "cells" / "cell0.jsonl").write_text("".join(whole.splitlines(keepends=True)[:2]))
+    (out / "cells" / "cell0.jsonl").write_text("".join(whole.splitlines(keepends=True)[:3]))
     (out / "cells.json").write_text(json.dumps([{**entries[0], "episodes": 1}, entries[1]]))
     serve(server)
     tracking.deliver(out, SETTINGS)
@@ -227,8 +227,8 @@ def test_names_of_every_kind_arrive(tmp_path, serve, odd):
     tracking.deliver(out, SETTINGS)
     cells = [run for run in server.active() if run.data.tags["is.kind"] == "cell"]
     assert len(cells) == 2 and len(server.active()) == 3
-    # Two curves, the NoC and its lower end (the upper one is NaN), and the first variant's latency.
-    assert sorted(len(run.data.metrics) for run in cells) == [4, 5]
+    # Two curves, the NoC and its interval, and the first variant's latency; NoF is NaN and stands nowhere.
+    assert sorted(len(run.data.metrics) for run in cells) == [5, 6]
 
 
 def test_a_training_run_is_delivered_once(tmp_path, serve):
@@ -273,7 +273,7 @@ def test_live_metrics_and_then_the_whole(sweep, tmp_path, serve):
         (out / name).unlink()
     narrow = (out / "cells" / "cell1.jsonl").read_text()
     (out / "cells" / "cell1.jsonl").write_text(narrow.splitlines(keepends=True)[0])
-    for written in (lines[:1], lines[:2], [*lines[:2], lines[2][:20]], lines):  # the third has a torn last line
+    for written in (lines[:1], lines[:3], [*lines[:3], lines[3][:20]], lines):  # the third has a torn last line
         (out / "cells" / "cell0.jsonl").write_text("".join(written))
         live.send(out, SETTINGS, tracking_runs.Runs("memory:", "bench", None))
     [cell] = [run for run in server.active() if run.data.tags["is.kind"] == "cell"]

@@ -170,7 +170,7 @@ def write_sweep(out: Path, variants: tuple[str, ...] = ("wide", "narrow"), datas
             "dataset_config": {"count": 2}, "dataset_digest": "squares-2-64", "dataset_note": "made",
             "protocol": "standard", "protocol_record": {"max_clicks": 3}, "commit": "abc1234+",
         }  # fmt: skip
-        lines = [entry]
+        lines = [entry, {"origin": {"code": "0123", "at": f"2026-01-02T03:04:0{i}"}}]
         for j, name in enumerate(names):
             clicks = [{"click": c, "iou": 0.1 * c + 0.01 * i + 0.2 * j, "biou": 0.05 * c} for c in (1, 2, 3)]
             lines.append({"sample": name, "clicks": clicks, "encode_ms": 1.25 + i + j})
@@ -178,7 +178,8 @@ def write_sweep(out: Path, variants: tuple[str, ...] = ("wide", "narrow"), datas
         file = f"cells/cell{i}.jsonl"
         (out / file).write_text("".join(json.dumps(line) + "\n" for line in lines))
         entries.append({**entry, "file": file, "episodes": len(names)})
-        summary.append([variant, dataset, "noc90", "all", 3.0 - i, 2.0, float("nan")])
+        summary.append([variant, dataset, "noc90", "all", 3.0 - i, 1.5, 3.5])
+        summary.append([variant, dataset, "nof90", "all", float("nan"), float("nan"), float("inf")])
     (out / "cells.json").write_text(json.dumps(entries))
     pd.DataFrame(rows).to_parquet(out / "clicks.parquet")
     columns = ["variant", "dataset", "metric", "size_bin", "value", "low", "high"]

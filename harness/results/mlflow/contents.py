@@ -20,6 +20,7 @@ from harness.results.csv_tables import read_csv
 from harness.results.mlflow import names
 from harness.results.mlflow.identity import STATE
 from harness.results.mlflow.runs import Point
+from harness.scoring.intervals import is_interval
 
 FINISHED, FAILED, STOPPED = "FINISHED", "FAILED", "KILLED"
 
@@ -176,8 +177,11 @@ class SweepFolder:
             here = row["variant"] == entry["variant"] and row["dataset"] == entry["dataset"]
             if here and row.get("size_bin", "all") == "all":
                 name = f"{row['metric']}/{entry['dataset']}"
-                for ending, column in (("", "value"), ("/low", "low"), ("/high", "high")):
-                    yield Point(name + ending, _number(row[column]))
+                yield Point(name, _number(row["value"]))
+                low, high = _number(row["low"]), _number(row["high"])
+                if is_interval(low, high):
+                    yield Point(f"{name}/low", low)
+                    yield Point(f"{name}/high", high)
         for row in self._latency.to_dict("records"):
             if row["variant"] == entry["variant"]:
                 name = f"latency_ms/{row['kind']}/{row['threads']}thr/{row['resolution']}px/{row['size_bin']}"

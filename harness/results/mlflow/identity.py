@@ -11,10 +11,10 @@ import os
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from harness import cli
 from harness.results import files
+from harness.results.damaged import read_json
 
 STATE = "mlflow.json"
 
@@ -39,7 +39,7 @@ def of(folder: Path, name: str) -> Identity:
     the file gets lost, the same rows give the same id.
     """
     path = folder / STATE
-    record = _read(path)
+    record = read_json(path, lambda content: None, cli.note)
     older = {}
     for uri, state in record.items():
         run_id = state.get("parent") if isinstance(state, dict) else state
@@ -63,18 +63,3 @@ def _new(folder: Path, name: str) -> str:
         return uuid.uuid4().hex
     origin = b"\0".join([os.fsencode(folder.absolute()), name.encode("utf-8", "surrogatepass"), *first_rows])
     return hashlib.sha256(origin).hexdigest()[:32]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text())
-        if isinstance(record, dict):
-            return record
-    except FileNotFoundError:
-        return {}
-    except (ValueError, OSError):
-        pass
-    aside = path.with_name(f"{path.name}.damaged")
-    os.replace(path, aside)
-    cli.note(f"{path} is damaged; it is set aside as {aside.name}, and runs are looked for by the rows.")
-    return {}

@@ -43,8 +43,8 @@ def open_client(uri: str) -> Any:
     from mlflow import MlflowClient
 
     # After the import, which sets levels of its own.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+    for name in ("alembic", "mlflow", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return MlflowClient(tracking_uri=uri)
 
 

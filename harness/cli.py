@@ -14,6 +14,8 @@ from harness.errors import UserError
 
 EXIT_FAILURES = 1
 EXIT_USER_ERROR = 2
+EXIT_UNDECIDED = 3
+"""`reports compare` and `history`: nothing was compared, or too few samples differ to tell."""
 EXIT_INTERRUPTED = 130
 
 errors = Console(stderr=True, soft_wrap=True)

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, near_miss
+
+DEFAULT_PRIMARY = "noc90"
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class Protocol:
             episode ends.
         input: how images reach the model in this protocol: switch of a segmenter -> value.
         feedback: what of an answer goes into the next click: switch of a segmenter -> value.
+        primary: the metric that counts, named before anybody looks at the results (a name of summary.csv). It decides
+            how results are read, not how they are made: it is in no record and changes no cell. The default is noc90,
+            or, where 0.90 is no target, NoC at the largest target.
         note: one sentence for readers.
     """
 
@@ -38,6 +43,7 @@ class Protocol:
     rerun_without_click: bool = False
     input: Mapping[str, Any] = field(default_factory=dict)
     feedback: Mapping[str, Any] = field(default_factory=dict)
+    primary: str = DEFAULT_PRIMARY
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -57,6 +63,18 @@ class Protocol:
                 f"protocol.stop_iou={self.stop_iou:g} ends episodes before target {max(beyond):g}. "
                 f"Set stop_iou to at least {max(self.targets):g}, or to null, or leave that target out."
             )
+        known = self.metrics()
+        if self.primary == DEFAULT_PRIMARY and DEFAULT_PRIMARY not in known and self.targets:
+            object.__setattr__(self, "primary", f"noc{percent(max(self.targets))}")
+        elif self.primary not in known:
+            hint = near_miss(self.primary, known)
+            raise UserError(f"protocol.primary={self.primary!r}: this protocol gives no such metric. {hint}")
+
+    def metrics(self) -> list[str]:
+        """Names of the metrics that rows of this protocol give, as in summary.csv."""
+        names = [f"{kind}{percent(target)}" for kind in ("noc", "nof", "ritm_nof") for target in self.targets]
+        names += [f"{kind}{k}" for kind in ("miou", "biou") for k in (1, 3, 5, 10, 20) if k <= self.clicks]
+        return [*names, "iou_drop", "auc"]
 
     def record(self) -> dict[str, Any]:
         """Machine-readable form, equal exactly for equal rules; stands in every cell and in config.yaml."""
@@ -85,3 +103,8 @@ class Protocol:
             for key, value in asked.items()
             if key in variant and variant[key] != value
         ]
+
+
+def percent(target: float) -> str:
+    """An IoU target as it stands in the names of metrics: 0.9 -> "90", 0.925 -> "92_5"."""
+    return f"{100 * target:g}".replace(".", "_")

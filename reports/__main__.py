@@ -9,9 +9,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.cli import EXIT_FAILURES, main_guard
+from harness.cli import EXIT_UNDECIDED, main_guard
 from harness.errors import UserError, near_miss
+
+if TYPE_CHECKING:
+    from reports.read.runs import Run
 
 HELP = """\
 Makes tables, plots and one self-contained page of a finished (or unfinished) sweep.
@@ -20,11 +24,16 @@ Makes tables, plots and one self-contained page of a finished (or unfinished) sw
   python -m reports run=runs/dha out=DIR episodes=0      into DIR, without replayed episodes
   python -m reports run=runs/dha table=main              one table on the screen (format=md|csv|tex)
   python -m reports compare runs/a runs/b [out=DIR]      what changed between two runs
-  python -m reports history runs/a runs/b runs/c         several runs over time; exit code 1 if the last one got worse
+  python -m reports history runs/a runs/b runs/c         several runs over time: did the last one get worse?
   python -m reports mlflow.experiment=NAME [mlflow.runs=[ID,NAME]] [mlflow.uri=URI]
                                                          the same from a tracking server; several runs: compared too
 tables: failures, quality, compare, sizes, latency, scaling, flops, main, ablation, baselines, published
 settings: run, out, table, format, episodes (seconds for replaying, default 15), mlflow.experiment, .runs, .uri
+exit codes: 0 done; history: everything was judged and nothing got worse
+            1 history: something got worse
+            2 a setting is wrong
+            3 history: nothing got worse, but for some variant the primary metric was not compared, or too few samples
+              differ to tell; compare: this holds for every variant
 """
 KEYS = ("run", "out", "table", "format", "episodes", "mlflow.experiment", "mlflow.runs", "mlflow.uri")
 
@@ -81,7 +90,6 @@ def one_table(path: str, name: str, form: str) -> str:
 
 
 def _several(kind: str, arguments: Sequence[str]) -> int:
-    from reports.pages import history
     from reports.read.frames import read
 
     given = parse([a for a in arguments if a.startswith("out=")])
@@ -95,20 +103,29 @@ def _several(kind: str, arguments: Sequence[str]) -> int:
         )
     runs = [read(folder) for folder in folders]
     out = Path(given.get("out") or runs[-1].path / kind).expanduser().absolute()
+    return _concluded(runs, out, kind)
+
+
+def _concluded(runs: Sequence[Run], out: Path, kind: str) -> int:
+    """Write the page over several runs, say what it concludes, and return the exit code."""
+    from reports.pages import history
+
     if kind == "compare":
-        print(history.compare(runs[0], runs[1], out))
-        return 0
-    path, worse = history.history(runs, out)
-    for line in worse:
-        print(f"worse: {line}", file=sys.stderr)
+        path, conclusion = history.write_compare(runs[0], runs[1], out)
+        code = EXIT_UNDECIDED if conclusion.nothing_judged else 0
+    else:
+        path, conclusion = history.write_history(runs, out)
+        code = conclusion.exit_code
+    for word, lines in (("worse", conclusion.worse), ("cannot tell", conclusion.undecided)):
+        for line in lines:
+            print(f"{word}: {line}", file=sys.stderr)
     print(path)
-    return EXIT_FAILURES if worse else 0
+    return code
 
 
 def _from_mlflow(given: dict[str, str]) -> int:
     from dataclasses import replace
 
-    from reports.pages import history
     from reports.pages.assemble import write
     from reports.read import mlflow_source
     from reports.read.frames import read
@@ -123,10 +140,9 @@ def _from_mlflow(given: dict[str, str]) -> int:
         ]
         for one in runs:
             print(write(one, out if len(runs) == 1 else out / one.path.name, _seconds(given)))
-        if len(runs) == 2:
-            print(history.compare(runs[0], runs[1], out / "compare"))
-        if len(runs) > 2:
-            print(history.history(runs, out / "history")[0])
+        if len(runs) > 1:
+            kind = "compare" if len(runs) == 2 else "history"
+            return _concluded(runs, out / kind, kind)
     return 0
 
 

@@ -23,6 +23,12 @@ PROTOCOL, METRICS = 1, 1
 """Versions of the rules of the click loop and of the metrics. They stand in every row of clicks.parquet and
 summary.csv; rows of another protocol version get other cells and another protocol name in every table."""
 
+STATISTICS = 2
+"""Intervals, tests and adjusted p of summary.csv and compare.csv. 1: BCa intervals, no adjustment."""
+
+TIMING = 1
+"""What a row of latency.csv is."""
+
 PRECISIONS = {"fp32": "fp32", "float32": "fp32", "bf16": "bf16", "bfloat16": "bf16", "int8": "int8"}
 """Names of precisions that users write, torch's among them -> the one name that settings, cells and tables have."""
 

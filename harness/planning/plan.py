@@ -14,7 +14,7 @@ from harness.datasets.doubts import refuse_whole_images
 from harness.errors import UserError, near_miss
 from harness.planning import code
 from harness.planning.config import Config, build, overlay, plain
-from harness.planning.identity import KEY, PRECISIONS, PROTOCOL, require_stable
+from harness.planning.identity import KEY, METRICS, PRECISIONS, PROTOCOL, require_stable
 from harness.planning.stamps import weights_stamp
 from harness.protocol import Protocol
 
@@ -65,6 +65,7 @@ class Cell:
         identity = {
             "schema": KEY,
             **({"rules": PROTOCOL} if PROTOCOL > 1 else {}),
+            **({"metrics": METRICS} if METRICS > 1 else {}),
             "variant": [self.variant.name, self.variant.config, weights_stamp(self.variant.config)],
             "dataset": [self.data.name, self.data.digest],
             "protocol": self.protocol.record(),

@@ -13,7 +13,7 @@ import pandas as pd
 TEXT = frozenset(
     {
         "against", "base", "cell", "code", "contended", "dataset", "dataset_note", "error", "fixed", "image", "kind",
-        "law", "machine", "metric", "name", "note", "part", "protocol", "sample", "size_bin", "stage", "values",
+        "law", "machine", "metric", "name", "note", "part", "primary", "protocol", "sample", "size_bin", "stage", "values",
         "variant", "weights_digest", "weights_status",
     }
 )  # fmt: skip

@@ -22,6 +22,7 @@ class CellHeader:
         variant, variant_config: name in the tables, resolved configuration.
         dataset, dataset_config, dataset_digest, dataset_note: likewise, of the data set.
         protocol, protocol_record, protocol_version: label in the tables, settings, and version of the rules.
+        metrics_version: of the metrics.
         deviations: settings of the variant that the protocol would have otherwise.
         commit: of the checkout that began the cell.
         schema: form of the file.
@@ -39,6 +40,7 @@ class CellHeader:
     deviations: tuple[str, ...] = ()
     commit: str = ""
     protocol_version: int = 1
+    metrics_version: int = 1
     schema: int = SCHEMA
 
     def record(self) -> dict[str, Any]:
@@ -112,7 +114,7 @@ CLICK_COLUMNS = [
     "simulate_ms",
     "object_share", "size_bin", "height", "width", "error", "protocol", "weights_status", "dataset_note", "cell",
     "weights_digest", "parameters", "code", "machine", "record_version", "protocol_version",
-    "image",
+    "metrics_version", "image",
 ]  # fmt: skip
 """Columns of clicks.parquet, one row per sample and click. `code` ends in + where some of it was not committed."""
 
@@ -141,6 +143,7 @@ def click_rows(header: CellHeader, episodes: Iterable[tuple[Episode, Origin]]) -
             "machine": origin.machine,
             "record_version": header.schema,
             "protocol_version": header.protocol_version,
+            "metrics_version": header.metrics_version,
         }
         rows += [{**shared, **of_episode, **vars(click)} for click in episode.clicks]
     return rows

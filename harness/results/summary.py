@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from harness.clicking.records import Weights
 from harness.planning.config import plain
 from harness.planning.plan import DatasetPlan, Plan, Variant
 from harness.results.tables import Tables
+from harness.scoring import decision
 from harness.scoring.intervals import FEWEST, is_interval
 
 _QUALITY = (
@@ -98,16 +100,21 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
         else pd.DataFrame(columns=["variant", "dataset", "size_bin", "metric"])
     )
     summary = summary[(summary["dataset"] == data.name) & (summary["size_bin"] == "all")]
-    samples = int(summary["samples"].max()) if len(summary) else 0
+    whole = len(data.dataset)
+    samples = {name: int(rows["samples"].max()) for name, rows in summary.groupby("variant")}
+    partial = len({samples.get(v.name, 0) for v in plan.variants} | {whole}) > 1
     table = Table(
-        title=f"{data.name}{note}: {samples} of {len(data.dataset)} samples, "
+        title=f"{data.name}{note}: {whole} sample{'' if whole == 1 else 's'}, "
         f"protocol {protocol.name}, up to {protocol.clicks} clicks",
-        caption=f"with 95 % intervals (too few: below {FEWEST} images); times are medians of later clicks, ms",
+        caption=f"with 95 % intervals (too few: below {FEWEST} images); times are medians of later clicks, ms"
+        + ("; means are over each variant's own samples and do not rank variants" if partial else ""),
         title_justify="left",
         caption_justify="left",
     )
     table.add_column("variant")
     table.add_column("weights")
+    if partial:
+        table.add_column("samples", justify="right")
     for _, label in _QUALITY:
         table.add_column(label, justify="right")
     threads = _threads(tables.latency)
@@ -115,7 +122,8 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
         table.add_column(f"click ms, {count} thr", justify="right")
     if tables.flops is not None:
         table.add_column("GMACs/click", justify="right")
-    status = tables.clicks.groupby("variant")["weights_status"].first().to_dict() if len(tables.clicks) else {}
+    known = tables.clicks.drop_duplicates("variant")
+    status = {str(v): str(s) for v, s in zip(known["variant"], known["weights_status"], strict=True)}
     for variant in plan.variants:
         rows = summary[summary["variant"] == variant.name].set_index("metric")
         cells = [_value(rows, metric, 100 if metric.startswith("miou") else 1) for metric, _ in _QUALITY]
@@ -123,8 +131,41 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
         if tables.flops is not None:
             cells.append(_gmacs(tables.flops, variant.name))
         base = " (base)" if variant.name == plan.base else ""
-        table.add_row(variant.name + base, status.get(variant.name, ""), *cells)
+        own = [f"{samples.get(variant.name, 0)} of {whole}"] if partial else []
+        table.add_row(variant.name + base, status.get(variant.name, ""), *own, *cells)
     console.print(table)
+    for line in readings(tables.compare, data.name, protocol.primary, status):
+        console.print(line, highlight=False, markup=False)
+
+
+def readings(compare: pd.DataFrame | None, dataset: str, primary: str, status: Mapping[str, str]) -> list[str]:
+    """What may be said of each variant against the base by the primary metric, one line for each outcome.
+
+    Args:
+        compare: compare.csv.
+        status: variant -> state of its weights; untrained ones are not judged.
+    """
+    if compare is None or compare.empty:
+        return []
+    rows = compare[(compare["dataset"] == dataset) & (compare["size_bin"] == "all") & (compare["metric"] == primary)]
+    said: dict[str, list[str]] = {}
+    for row, differing in zip(rows.to_dict("records"), decision.differing_pairs(rows), strict=True):
+        untrained = "untrained" in (status.get(row["variant"]), status.get(row["base"]))
+        found = (
+            decision.not_compared("untrained weights")
+            if untrained
+            else decision.decide(
+                row["difference"],
+                row["p_value"],
+                row["samples"],
+                differing,
+                better=decision.better(primary),
+                low=row["low"],
+                high=row["high"],
+            )
+        )
+        said.setdefault(found.text, []).append(row["variant"])
+    return [f"{primary} against {rows['base'].iloc[0]}: {', '.join(names)}: {text}" for text, names in said.items()]
 
 
 def _value(rows: pd.DataFrame, metric: str, scale: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from omegaconf import DictConfig
 
 from harness.machine import describe
 from harness.planning.config import plain
-from harness.planning.identity import METRICS, PROTOCOL, protocol_label
+from harness.planning.identity import METRICS, PROTOCOL, STATISTICS, protocol_label
 from harness.planning.plan import Cell, Plan
 from harness.results.cells import CellFile
 from harness.results.schema import CLICK_COLUMNS, FAILURE_COLUMNS, CellHeader, click_rows
 from harness.results.store import Store
-from harness.scoring import metrics
+from harness.scoring import decision, metrics
 
 
 @dataclass
@@ -52,6 +52,7 @@ def cell_header(cell: Cell) -> CellHeader:
         protocol=protocol_label(cell.protocol.name),
         protocol_record=cell.protocol.record(),
         protocol_version=PROTOCOL,
+        metrics_version=METRICS,
         deviations=tuple(cell.protocol.deviations(cell.variant.config)),
         commit=commit(),
     )
@@ -71,6 +72,7 @@ def configuration(plan: Plan, config: DictConfig, command: str) -> dict[str, Any
             for d in plan.datasets
         },
         "protocol": plan.protocol.record(),
+        "primary": plan.protocol.primary,
         "resolved": plain(config),
     }
 
@@ -82,13 +84,29 @@ def write(plan: Plan, cells: Sequence[tuple[Cell, CellFile]], tables: Tables, st
         store.write_table("clicks.parquet", tables.clicks)
         store.write_json("cells.json", [_cell_entry(cell, file) for cell, file in cells])
         record = {**plan.protocol.record(), "name": protocol_label(plan.protocol.name)}
-        versions = {"protocol_version": PROTOCOL, "metrics_version": METRICS}
-        tables.summary = metrics.summarise(tables.clicks, record).assign(**versions)
+        tables.summary = summary(tables.clicks, record)
         store.write_table("summary.csv", tables.summary)
         if plan.base is not None:
-            tables.compare = metrics.compare(tables.clicks, plan.base, record)
+            tables.compare = compare(tables.clicks, plan.base, record, plan.protocol.primary)
             store.write_table("compare.csv", tables.compare)
     store.write_table("failures.csv", tables.failures)
+
+
+def summary(clicks: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:
+    """summary.csv from rows of clicks.parquet, with the versions that it was made under."""
+    return metrics.summarise(clicks, record).assign(**_versions(clicks))
+
+
+def compare(clicks: pd.DataFrame, base: str, record: Mapping[str, Any], primary: str) -> pd.DataFrame:
+    """compare.csv from rows of clicks.parquet, with the p to judge by (`p_holm`) and the versions."""
+    found = metrics.compare(clicks, base, record)
+    return decision.with_holm(found, primary).assign(primary=primary, **_versions(clicks))
+
+
+def _versions(clicks: pd.DataFrame) -> dict[str, int]:
+    own = {"protocol_version": PROTOCOL, "metrics_version": METRICS}
+    rows = {name: int(clicks[name].max()) if name in clicks and len(clicks) else own[name] for name in own}
+    return {**rows, "statistics_version": STATISTICS}
 
 
 def _collect(cells: Sequence[tuple[Cell, CellFile]], tables: Tables) -> None:

@@ -17,7 +17,7 @@ from reports.episodes.gallery import Story
 from reports.plots.style import Plot
 from reports.read.metric_names import metric
 from reports.read.runs import Run
-from reports.tables import quality
+from reports.tables import quality, readings
 from reports.tables.table import Column, Table, Value
 
 _MACHINE_FIRST = ("cpu_model", "cpus", "cores_usable", "memory_gb", "python", "commit")
@@ -49,6 +49,7 @@ def render(
         plots=drawn,
         episodes=episodes,
         headline=headline(run),
+        remarks=remarks(run),
         judged=sum(run.ranked(v) for v in run.variants) > 1,
         notes=[*run.notes, *problems],
         datasets=run.datasets,
@@ -116,35 +117,40 @@ def _script_json(value: Any) -> Markup:
 
 
 def headline(run: Run) -> list[dict[str, str]]:
-    """The few sentences on top: what each variant changes against the base where the interval excludes zero."""
+    """The few sentences on top: every difference to the base that the decision function calls better or worse.
+
+    The primary metric comes first; of the others, those that stay after Holm's adjustment.
+    """
+    found = [one for one in readings.of(run, quality.compared_keys(run)) if one.decision.shown]
     lines = []
-    for dataset in run.datasets:
-        whole = run.compare[(run.compare["dataset"] == dataset) & run.compare["size_bin"].isin(("", "all"))]
-        for key in ("noc90", "miou5"):
-            m = metric(key)
-            for _, line in whole[whole["metric"] == key].iterrows():
-                value = Value(
-                    float(line["difference"]) * m.scale,
-                    float(line["low"]) * m.scale,
-                    float(line["high"]) * m.scale,
-                    signed=True,
-                )
-                reading = quality.verdict(run, line)
-                if reading not in ("better", "worse"):
-                    continue
-                variant = str(line["variant"])
-                text = f"{m.title} {value.text} {'points' if m.unit == '%' else m.unit}"
-                lines.append(
-                    {
-                        "dataset": dataset,
-                        "variant": variant,
-                        "status": run.status(variant),
-                        "base": str(line["base"]),
-                        "text": text,
-                        "kind": reading,
-                    }
-                )
+    for one in sorted(found, key=lambda r: not r.primary):
+        m = metric(one.metric)
+        limits = (one.low * m.scale, one.high * m.scale)
+        value = Value(one.difference * m.scale, *limits, digits=max(m.digits, 1), signed=True)
+        unit = "points" if m.unit == "%" else m.unit
+        lines.append(
+            {
+                "dataset": one.dataset,
+                "variant": one.variant,
+                "status": run.status(one.variant),
+                "base": one.base,
+                "text": f"{m.title} {value.text} {unit}, p = {one.decision.p_adjusted:.2g}"
+                + ("" if one.primary else " (Holm)"),
+                "kind": one.decision.outcome.value,
+            }
+        )
     return lines
+
+
+def remarks(run: Run) -> list[str]:
+    """What the page says beside the headline: what of the primary metric shows nothing, and how much is compared."""
+    found = readings.of(run, quality.compared_keys(run))
+    name = metric(run.primary).title
+    first = [one.decision for one in found if one.primary and not one.decision.shown]
+    sentences = readings.undecided(name, first)
+    if not found:
+        sentences.append("Nothing was compared: this run has no two variants with rows of one data set.")
+    return [*sentences, *filter(None, [readings.counted([(one.primary, one.decision) for one in found])])]
 
 
 def _image(data: bytes, kind: str) -> str:

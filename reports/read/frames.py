@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from harness.errors import UserError
-from harness.planning.identity import SCHEMA
+from harness.planning.identity import SCHEMA, STATISTICS, TIMING
 from harness.results.csv_tables import read_csv
 from reports.read.runs import Run
 from reports.read.schema import CLICKS, COMPARE, FAILURES, FLOPS, LATENCY, PARTS, SCALING, SUMMARY, TIMINGS
@@ -49,10 +49,10 @@ def read(path: str | Path) -> Run:
     if isinstance(schema, int) and schema > NEWEST_SCHEMA:
         notes.append(f"The folder has schema {schema}, newer than this report's {NEWEST_SCHEMA}: update the harness.")
     clicks, failed = _clicks(folder, notes)
-    summary = _csv(folder / "summary.csv", SUMMARY, notes)
-    summary, compare = _derived(folder, clicks, summary, _csv(folder / "compare.csv", COMPARE, notes), config, notes)
+    clicks = _one_set_of_rules(clicks, config, notes)
+    summary, compare = _derived(folder, clicks, config, notes)
     latency = _csv(folder / "latency.csv", LATENCY, notes)
-    notes += _contention(latency)
+    notes += [*_contention(latency), *_older_timing(latency)]
     failures = _csv(folder / "failures.csv", FAILURES, notes, quiet=True)
     if len(failures) == 0 and len(failed):
         failures = failed
@@ -196,25 +196,65 @@ def _from_cells(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(rows, columns=None if rows else list(CLICKS)), pd.DataFrame(failed, columns=list(FAILURES))
 
 
-def _derived(
-    folder: Path,
-    clicks: pd.DataFrame,
-    summary: pd.DataFrame,
-    compare: pd.DataFrame,
-    config: Mapping[str, Any],
-    notes: list[str],
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Make what an unfinished sweep has not yet written from its rows, with the harness's own functions."""
-    if len(summary) or not len(clicks):
-        return summary, compare
-    from harness.scoring import metrics
+def _one_set_of_rules(clicks: pd.DataFrame, config: Mapping[str, Any], notes: list[str]) -> pd.DataFrame:
+    """The rows of one protocol, version and definition of the metrics; the others never share a column with them."""
+    keys = ["protocol", "protocol_version", "metrics_version"]
+    sets = clicks[keys].drop_duplicates()
+    if len(sets) < 2:
+        return clicks
+    named = _nested(config, "protocol", "name")
+    mine = sets[sets["protocol"] == named] if named in set(sets["protocol"]) else sets
+    kept = mine.sort_values(keys[1:]).iloc[-1]
+    chosen = (clicks[keys] == kept).all(axis=1)
+    notes.append(
+        f"{int((~chosen).sum())} rows were made under other rules and are left out; shown: protocol {kept.iloc[0]}, "
+        f"version {kept.iloc[1]}, metrics version {kept.iloc[2]}."
+    )
+    return clicks[chosen].reset_index(drop=True)
 
-    protocol = config.get("protocol") if isinstance(config.get("protocol"), Mapping) else {}
-    notes.append("summary.csv was made anew from the rows.")
-    summary = _completed(metrics.summarise(clicks, dict(protocol or {})), SUMMARY, folder / "summary.csv", notes)
-    base = _nested(config, "ablation", "base")
-    if not len(compare) and base in set(clicks["variant"]):
+
+def _older_timing(latency: pd.DataFrame) -> list[str]:
+    timed = latency[latency["median_ms"].notna()]
+    if len(timed) == 0 or int(timed["timing_version"].min()) >= TIMING:
+        return []
+    return [
+        "The times come from an older definition: Online SPC and 20-SPC hold clicks 2 and 3 for all later ones and the "
+        "encoding of one image. Repeat the sweep's command to measure them again."
+    ]
+
+
+def _derived(
+    folder: Path, clicks: pd.DataFrame, config: Mapping[str, Any], notes: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """summary.csv and compare.csv; made anew from the rows where they are missing or of older statistics."""
+    from harness.protocol import DEFAULT_PRIMARY
+    from harness.results import tables
+    from harness.scoring import decision
+
+    paths = {name: folder / f"{name}.csv" for name in ("summary", "compare")}
+    said: list[str] = []
+    stored = {}
+    for name, columns in (("summary", SUMMARY), ("compare", COMPARE)):
+        stored[name] = _csv(paths[name], columns, said)
+    summary, compare = stored["summary"], stored["compare"]
+    record = config.get("protocol") if isinstance(config.get("protocol"), Mapping) else {}
+    primary = str(config.get("primary") or DEFAULT_PRIMARY)
+    current = len(summary) > 0 and int(summary["statistics_version"].min()) >= STATISTICS
+    if current or not len(clicks):
+        notes += said
+        if len(compare) and compare["p_holm"].isna().all():
+            compare = decision.with_holm(compare, primary)
+        return summary, compare
+    if len(summary):
+        notes.append(
+            "summary.csv and compare.csv have intervals and tests of an older version; made anew from the rows."
+        )
+    else:
+        notes.append("summary.csv was made anew from the rows.")
+    base = _nested(config, "ablation", "base") or (compare["base"].iloc[0] if len(compare) else None)
+    summary = _completed(tables.summary(clicks, dict(record or {})), SUMMARY, paths["summary"], notes)
+    if base in set(clicks["variant"]):
         compare = _completed(
-            metrics.compare(clicks, base, dict(protocol or {})), COMPARE, folder / "compare.csv", notes
+            tables.compare(clicks, str(base), dict(record or {}), primary), COMPARE, paths["compare"], notes
         )
     return summary, compare

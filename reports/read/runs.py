@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from harness.protocol import DEFAULT_PRIMARY
+
 RANKED = ("released", "trained here", "no weights")
 """Weight states whose quality may be ranked; random weights never are."""
 
@@ -112,9 +114,39 @@ class Run:
         names = list(dict.fromkeys(frame["protocol"])) or list(dict.fromkeys(self.summary["protocol"]))
         return ", ".join(names) or "not recorded"
 
+    @property
+    def primary(self) -> str:
+        """The metric that was named beforehand as the one that counts (`protocol.primary`)."""
+        stored = self.compare["primary"].iloc[0] if len(self.compare) and "primary" in self.compare else ""
+        resolved = self.config.get("resolved")
+        asked = resolved.get("protocol") if isinstance(resolved, Mapping) else None
+        asked = asked.get("primary") if isinstance(asked, Mapping) else None
+        known = set(self.summary["metric"])
+        named = [str(n) for n in (self.config.get("primary"), stored, asked) if n]
+        nocs = sorted((m for m in known if m.startswith("noc")), reverse=True)
+        # Runs from before there was such a setting: the default, or what their protocol has in its place.
+        return next((n for n in [*named, DEFAULT_PRIMARY] if n in known), nocs[0] if nocs else DEFAULT_PRIMARY)
+
+    def versions(self, dataset: str) -> tuple[int, int]:
+        """Versions of protocol and metrics behind the rows of a data set (harness.planning.identity)."""
+        rows = self.clicks[self.clicks["dataset"] == dataset]
+        if len(rows) == 0:
+            rows = self.summary[self.summary["dataset"] == dataset]
+        names = ("protocol_version", "metrics_version")
+        return tuple(int(rows[name].max()) if len(rows) and name in rows else 1 for name in names)  # type: ignore[return-value]
+
     def samples(self, dataset: str) -> int:
         """Number of samples with rows."""
         return int(self.clicks.loc[self.clicks["dataset"] == dataset, "sample"].nunique())
+
+    def attempted(self, dataset: str) -> int:
+        """Number of samples that every variant was to be clicked on: as configured, or with rows or failures."""
+        failed = self.failures.loc[self.failures["dataset"] == dataset, "sample"].astype(str)
+        rows = self.clicks.loc[self.clicks["dataset"] == dataset, "sample"].astype(str)
+        entries = self.config.get("datasets")
+        entry = entries.get(dataset) if isinstance(entries, Mapping) else None
+        configured = entry.get("samples", 0) if isinstance(entry, Mapping) else 0
+        return max(int(configured or 0), len({*rows, *failed} - {""}))
 
     def ranked(self, variant: str) -> bool:
         """Whether quality of this variant may be marked as best."""

@@ -31,6 +31,8 @@ CLICKS: dict[str, Any] = {
     "cell": "",
     "weights_digest": "",
     "parameters": 0,
+    "protocol_version": 1,
+    "metrics_version": 1,
 }
 SUMMARY: dict[str, Any] = {
     "variant": None,
@@ -42,6 +44,9 @@ SUMMARY: dict[str, Any] = {
     "samples": 0,
     "protocol": "not recorded",
     "size_bin": "",
+    "protocol_version": 1,
+    "metrics_version": 1,
+    "statistics_version": 1,
 }
 COMPARE: dict[str, Any] = {
     "variant": None,
@@ -52,8 +57,15 @@ COMPARE: dict[str, Any] = {
     "low": np.nan,
     "high": np.nan,
     "p_value": np.nan,
+    "p_holm": np.nan,
+    "p_smallest": np.nan,
     "samples": 0,
+    "differing": np.nan,
     "size_bin": "",
+    "primary": "",
+    "protocol_version": 1,
+    "metrics_version": 1,
+    "statistics_version": 1,
 }
 TIMINGS = ("variant", "threads", "resolution", "image", "click", "ms", "boundary_share")
 """Columns of latency_samples.parquet that are used."""
@@ -71,6 +83,7 @@ LATENCY: dict[str, Any] = {
     "peak_rss_mb": np.nan,
     "contended": "",
     "error": "",
+    "timing_version": 1,
 }
 PARTS: dict[str, Any] = {
     "variant": None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from harness.scoring.decision import Outcome, Timed, decide_times
 from reports.literature import published, systems
 from reports.literature.published import Published
 from reports.literature.systems import System
@@ -49,6 +50,15 @@ class Costs:
             return Value(missing=self._untimed(variant), digits=1)
         low, high = finite(line["low_ms"]), finite(line["high_ms"])
         return Value(float(line["median_ms"]), low, high, digits=1, source=("ms", variant, kind, threads))
+
+    def timed(self, variant: str, kind: str, threads: int) -> Timed | None:
+        """The same for the decision function, with what else ran on the machine."""
+        line = self._timed(variant, kind, threads)
+        if line is None:
+            return None
+        contended = str(line["contended"]).strip()
+        low, high = float(line["low_ms"]), float(line["high_ms"])
+        return Timed(float(line["median_ms"]), low, high, "" if contended == "nan" else contended)
 
     def peak_mb(self, variant: str) -> Value:
         """Most memory of one episode beyond the bare process, at the fewest threads."""
@@ -240,18 +250,18 @@ def _notes(found: Costs, mine: dict[str, System]) -> tuple[str, ...]:
 
 
 def _order(found: Costs, mine: dict[str, System], kind: str, title: str, metric: str, threads: int) -> list[str]:
-    """What of the published order is found otherwise, and the arithmetic behind it."""
-    both: list[tuple[float, float, str]] = []
+    """What of the published order is shown to be otherwise, and the arithmetic behind it."""
+    both: list[tuple[float, str, Timed]] = []
     for variant, system in mine.items():
-        row, value = _time(system, metric), found.milliseconds(variant, kind, threads).measured
-        if row is not None and value is not None:
-            both.append((row.value, value, variant))
+        row, time = _time(system, metric), found.timed(variant, kind, threads)
+        if row is not None and time is not None:
+            both.append((row.value, variant, time))
     notes = []
-    for (p, m, a), (q, n, b) in itertools.combinations(sorted(both), 2):
-        if p < q and m > n:
+    for (p, a, m), (q, b, n) in itertools.combinations(sorted(both, key=lambda entry: entry[:2]), 2):
+        if p < q and decide_times(n, m).outcome is Outcome.WORSE:
             notes.append(
-                f"Other order than published ({title}, {_threads(threads)}): {a} {m:.0f} ms, {b} {n:.0f} ms here; "
-                f"{p:g} and {q:g} ms published. {_why(found, mine, kind, a, b)}"
+                f"Other order than published ({title}, {_threads(threads)}): {a} {m.median:.0f} ms, {b} "
+                f"{n.median:.0f} ms here; {p:g} and {q:g} ms published. {_why(found, mine, kind, a, b)}"
             )
     return notes
 

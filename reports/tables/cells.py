@@ -39,6 +39,6 @@ def cell_of(
     )
 
 
-def count(value: int) -> Value:
-    """A number of things."""
-    return Value(float(value), digits=0)
+def count(value: int, of: int | None = None) -> Value:
+    """A number of things; "44 of 50" where `of` is more."""
+    return Value(float(value), digits=0, of=of if of is not None and of > value else None)

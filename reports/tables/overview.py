@@ -25,7 +25,10 @@ def overview(run: Run) -> Table:
                 dataset,
                 run.note(dataset) or "as published",
             ]
-            cells += [run.status(variant), count(int(mine["samples"].max())) if len(mine) else Value(missing="–")]
+            cells += [
+                run.status(variant),
+                count(int(mine["samples"].max()), run.attempted(dataset)) if len(mine) else Value(missing="–"),
+            ]
             for key in keys:
                 line, m = mine[mine["metric"] == key], metric(key)
                 source = ("summary", variant, dataset, key, "")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 import pandas as pd
 
+from harness.scoring.ranking import Ranking
 from reports.read.metric_names import metric
 from reports.read.runs import Run
-from reports.tables import across, baselines, cost, overview, published
+from reports.tables import baselines, cost, overview, published, readings
 from reports.tables.cells import cell_of, count
-from reports.tables.speed import finite
 from reports.tables.table import Cell, Column, Row, Table, Value
 
 QUALITY = (
@@ -29,7 +29,10 @@ QUALITY = (
     "iou_drop",
     "auc",
 )
-NOT_RANKED = "Results of untrained weights are shown but never ranked; bold marks the best of the others on a data set."
+NOT_RANKED = (
+    "Bold: shown to be better than every other on the same samples (paired permutation test at 5 %; {primary} as it "
+    "is, the other metrics adjusted by Holm's method). Results of untrained weights are shown but never ranked."
+)
 
 
 def quality(run: Run) -> Table:
@@ -37,16 +40,18 @@ def quality(run: Run) -> Table:
     whole = run.summary[run.summary["size_bin"].isin(("", "all"))]
     keys = [k for k in QUALITY if k in set(whole["metric"])]
     keys += [k for k in dict.fromkeys(whole["metric"]) if k not in QUALITY and not k.startswith("ritm_")]
-    rows = []
+    rows, notes = [], [NOT_RANKED.format(primary=metric(run.primary).title)]
     for dataset in run.datasets:
-        best = {k: _best(run, whole, dataset, k) for k in keys}
+        ranked = readings.rankings(run, dataset, keys)
+        notes += _ranked_on(dataset, ranked)
         for variant in run.variants:
             mine = whole[(whole["variant"] == variant) & (whole["dataset"] == dataset)]
             if len(mine) == 0:
                 continue
             cells: list[Cell] = [variant, dataset, run.note(dataset) or "as published", run.status(variant)]
-            cells += [count(int(mine["samples"].max()))]
-            cells += [_of_summary(mine, variant, dataset, k, best[k] if run.ranked(variant) else None) for k in keys]
+            cells += [count(int(mine["samples"].max()), run.attempted(dataset))]
+            best = {k for k in keys if k in ranked and ranked[k].best == variant}
+            cells += [_of_summary(mine, variant, dataset, k, k in best) for k in keys]
             rows.append(Row((*cells, str(mine["protocol"].iloc[0])), dataset))
     columns = [
         Column("variant", "Variant"),
@@ -66,7 +71,7 @@ def quality(run: Run) -> Table:
         f"Means over samples with 95 % intervals (too few: below 6 images). Protocol: {run.protocol()}.",
         tuple(columns),
         tuple(rows),
-        (NOT_RANKED,) if rows else (),
+        tuple(notes) if rows else (),
     )
 
 
@@ -83,7 +88,7 @@ def by_size(run: Run) -> Table:
             run.status(str(variant)),
             count(int(mine["samples"].max())),
         ]
-        cells += [_of_summary(mine, variant, dataset, k, None, size) for k in keys]
+        cells += [_of_summary(mine, variant, dataset, k, False, size) for k in keys]
         rows.append(Row(tuple(cells), str(dataset), str(size)))
     rows.sort(key=lambda r: (run.datasets.index(r.dataset), size_order(r.size_bin)))
     columns = [Column("variant", "Variant"), Column("dataset", "Data set"), Column("size_bin", "Object size")]
@@ -95,37 +100,30 @@ def by_size(run: Run) -> Table:
 
 def compared(run: Run) -> Table:
     """Differences of every variant to the base on the same samples (compare.csv)."""
-    frame = run.compare[run.compare["size_bin"].isin(("", "all"))]
-    keys = [k for k in QUALITY if k in set(frame["metric"])]
+    found = readings.of(run, compared_keys(run))
     rows = []
-    for dataset in run.datasets:
-        for variant in run.variants:
-            mine = frame[(frame["variant"] == variant) & (frame["dataset"] == dataset)]
-            for key in keys:
-                for _, line in mine[mine["metric"] == key].iterrows():
-                    m = metric(key)
-                    value = cell_of(
-                        line,
-                        "difference",
-                        m.scale,
-                        max(m.digits, 1),
-                        ("compare", variant, dataset, key),
-                        signed=True,
-                    )
-                    chance = Value(finite(line["p_value"]), digits=4, source=("p_value", variant, dataset, key))
-                    cells: tuple[Cell, ...] = (
-                        variant,
-                        str(line["base"]),
-                        dataset,
-                        run.status(variant),
-                        m.title,
-                        value,
-                        m.unit,
-                        chance,
-                        verdict(run, line),
-                        count(int(line["samples"])),
-                    )
-                    rows.append(Row(cells, dataset))
+    for one in found:
+        m = metric(one.metric)
+        low, high = (None, None) if math.isnan(one.low) else (one.low * m.scale, one.high * m.scale)
+        source = ("compare", one.variant, one.dataset, one.metric)
+        cells: tuple[Cell, ...] = (
+            one.variant,
+            one.base,
+            one.dataset,
+            run.status(one.variant),
+            m.title + (" (primary)" if one.primary else ""),
+            Value(
+                one.difference * m.scale, low, high, digits=max(m.digits, 1), signed=True, source=source, too_few=True
+            ),
+            m.unit,
+            *(
+                Value(None if math.isnan(p) else p, digits=4, source=(name, one.variant, one.dataset, one.metric))
+                for name, p in (("p_value", one.p_value), ("p_holm", one.p_holm))
+            ),
+            one.decision.text,
+            count(one.samples),
+        )
+        rows.append(Row(cells, one.dataset))
     columns = (
         Column("variant", "Variant"),
         Column("base", "Base"),
@@ -135,23 +133,19 @@ def compared(run: Run) -> Table:
         Column("difference", "Difference"),
         Column("unit", "Unit"),
         Column("p_value", "p", help="paired permutation test"),
+        Column("p_holm", "p (Holm)", help="the p that is read: adjusted for every metric but the primary one"),
         Column("verdict", "Reading"),
         Column("samples", "Samples"),
     )
-    caption = "Variant minus base on the same samples: 95 % interval and paired permutation test."
-    return Table("compare", "What each variant changes", caption, columns, tuple(rows))
+    caption = "Variant minus base on the samples that both have: 95 % interval and paired permutation test."
+    notes = [readings.counted([(one.primary, one.decision) for one in found])]
+    return Table("compare", "What each variant changes", caption, columns, tuple(rows), tuple(filter(None, notes)))
 
 
-def verdict(run: Run, line: Mapping[Any, Any] | pd.Series) -> str:
-    """What a row of compare.csv allows to say; quality of random weights is never judged."""
-    if not (run.ranked(str(line["variant"])) and run.ranked(str(line["base"]))):
-        return (
-            "not judged: untrained"
-            if "untrained" in (run.status(str(line["variant"])), run.status(str(line["base"])))
-            else "not judged"
-        )
-    difference, low, high, p_value = (float(line[k]) for k in ("difference", "low", "high", "p_value"))
-    return across.reading(difference, low, high, metric(str(line["metric"])).better, p_value)
+def compared_keys(run: Run) -> list[str]:
+    """Metrics that the page compares."""
+    known = set(run.compare["metric"])
+    return [k for k in dict.fromkeys([*QUALITY, run.primary]) if k in known]
 
 
 def failures(run: Run) -> Table:
@@ -162,26 +156,27 @@ def failures(run: Run) -> Table:
     return Table("failures", "Failures", "Repeating the sweep's command tries these again.", columns, tuple(rows))
 
 
-def _best(run: Run, whole: pd.DataFrame, dataset: str, key: str) -> float | None:
-    mine = whole[(whole["dataset"] == dataset) & (whole["metric"] == key)]
-    values = [
-        float(v) for n, v in zip(mine["variant"], mine["value"], strict=True) if run.ranked(n) and math.isfinite(v)
+def _ranked_on(dataset: str, ranked: Mapping[str, Ranking]) -> list[str]:
+    """Notes where the variants do not all have the same samples."""
+    partial: dict[tuple[int, int], list[str]] = {}
+    for key, one in ranked.items():
+        if not one.equal_sets:
+            partial.setdefault((one.samples, one.of), []).append(metric(key).title)
+    return [
+        f"{dataset}: the ranked variants do not have the same samples. Means are over each one's own; bold ranks on "
+        f"the {samples} of {of} that all of them have"
+        + (f" ({', '.join(names)})." if len(names) < len(ranked) else ".")
+        for (samples, of), names in partial.items()
     ]
-    if len(values) < 2 or min(values) == max(values):
-        return None
-    return min(values) if metric(key).better == "low" else max(values)
 
 
-def _of_summary(
-    mine: pd.DataFrame, variant: object, dataset: object, key: str, best: float | None, size: object = ""
-) -> Value:
+def _of_summary(mine: pd.DataFrame, variant: object, dataset: object, key: str, best: bool, size: object = "") -> Value:
     line = mine[mine["metric"] == key]
     if len(line) == 0:
         return Value(missing="not measured")
     m = metric(key)
-    found = line.iloc[0]
-    value = cell_of(found, "value", m.scale, m.digits, ("summary", variant, dataset, key, size))
-    return Value(**{**vars(value), "best": best is not None and float(found["value"]) == best})
+    value = cell_of(line.iloc[0], "value", m.scale, m.digits, ("summary", variant, dataset, key, size))
+    return replace(value, best=best)
 
 
 def size_order(size: str) -> float:

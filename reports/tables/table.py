@@ -25,6 +25,7 @@ class Value:
         signed: show the sign, for differences.
         too_few: whether there were too few samples (or rounds) for an interval, which then stands in its place.
         source: where the number can be found again: (file, key, key, …).
+        of: out of how many, where a count is less than that ("44 of 50").
     """
 
     measured: float | None = None
@@ -38,6 +39,7 @@ class Value:
     signed: bool = False
     source: tuple[Any, ...] = ()
     too_few: bool = False
+    of: int | None = None
 
     @property
     def difference(self) -> float | None:
@@ -57,7 +59,9 @@ class Value:
 
     @property
     def interval(self) -> str:
-        """`[low, high]`, "(too few)" where there were too few samples for it, or nothing."""
+        """`[low, high]`, "(too few)" where there were too few samples for it, `of 50`, or nothing."""
+        if self.of is not None:
+            return f"of {self.of}"
         if self.low is None or self.high is None or math.isnan(self.low) or math.isnan(self.high):
             return "(too few)" if self.too_few and self.measured is not None else ""
         return f"[{self.number(self.low)}, {self.number(self.high)}]"

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
 import sweeps
 from harness.clicking.annotators import Inter2Former, Jitter, Ritm
 from harness.errors import UserError
+from harness.planning import plan as plan_room
 from harness.planning.config import build
+from harness.planning.plan import Cell, DatasetPlan, Variant
 from harness.planning.stamps import content as stamp_of
 from harness.planning.stamps import weights_stamp
 from harness.protocol import Protocol
 from harness.results.stages import _stamp
+from harness.scoring.metrics import per_sample
 
 PRESETS = sorted(p.stem for p in (Path(sweeps.__file__).parent / "protocol").glob("*.yaml"))
 
@@ -133,3 +138,53 @@ def test_a_whole_tree_or_a_device_is_no_weights_and_is_not_read(tmp_path, monkey
         with pytest.raises(UserError, match=cause) as caught:
             weights_stamp({"_target_": "baselines.sam.Sam", "weights": weights})
         assert "give the weight file" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_metric_that_counts_is_read_and_never_clicked():
+    """It may be changed when the clicks are done: no record and no key knows it."""
+    plain, other = preset("ritm"), preset("ritm", primary="miou5")
+    assert (plain.primary, other.primary) == ("noc90", "miou5")
+    assert plain.record() == other.record() and "primary" not in plain.record()
+    variant, data = Variant("a", {"_target_": "x"}), DatasetPlan("d", {}, None, "digest")
+    assert Cell(variant, data, plain).key == Cell(variant, data, other).key
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_names_it(name: str):
+    loaded = OmegaConf.load(Path(sweeps.__file__).parent / "protocol" / f"{name}.yaml")
+    assert loaded.primary == "noc90"
+
+
+def test_a_metric_that_the_protocol_does_not_give_is_refused():
+    with pytest.raises(UserError, match=r"protocol.primary='noc99'.*Did you mean 'noc9.'.*Allowed: auc, biou1"):
+        preset("ritm", primary="noc99")
+    with pytest.raises(UserError, match="miou20"):
+        preset("ritm", clicks=10, primary="miou20")
+
+
+def test_where_90_is_no_target_the_largest_one_counts():
+    assert preset("ritm", targets=[0.8, 0.85]).primary == "noc85"
+    assert preset("ritm", targets=[0.8, 0.925]).primary == "noc92_5"
+
+
+def test_the_metrics_of_a_protocol_are_those_of_its_rows():
+    protocol = preset("ritm", targets=[0.9, 0.925], clicks=5)
+    rows = pd.DataFrame({"sample": "s", "click": range(1, 6), "iou": 0.5, "biou": 0.5})
+    assert sorted(protocol.metrics()) == sorted(per_sample(rows, protocol.record()).columns)
+
+
+def test_a_cells_key_holds_the_versions_but_for_the_first(monkeypatch: pytest.MonkeyPatch):
+    """Keys from before there were versions stay; another version of clicking or scoring is another cell."""
+    cell = Cell(Variant("a", {"_target_": "x"}), DatasetPlan("d", {}, None, "digest"), preset("ritm"))
+    monkeypatch.setattr(plan_room, "PROTOCOL", 1)
+    monkeypatch.setattr(plan_room, "METRICS", 1)
+    first = cell.key
+    record = {"schema": 1, "variant": ["a", {"_target_": "x"}, ""], "dataset": ["d", "digest"]}
+    text = json.dumps({**record, "protocol": cell.protocol.record()}, sort_keys=True, default=str)
+    assert first == hashlib.sha256(text.encode()).hexdigest()[:16]  # as it was computed before
+    keys = {first}
+    for name in ("PROTOCOL", "METRICS"):
+        with monkeypatch.context() as patched:
+            patched.setattr(plan_room, name, 2)
+            keys.add(cell.key)
+    assert len(keys) == 3

@@ -172,6 +172,8 @@ def clicks_frame(variants: Sequence[str], datasets: Sequence[str], count: int, s
                             "weights_status": segmenter.weights_status,
                             "dataset_note": shapes.note,
                             "cell": f"{variant}-{dataset}",
+                            "protocol_version": 1,
+                            "metrics_version": 1,
                         }
                     )
     return pd.DataFrame(rows)
@@ -213,7 +215,9 @@ def latency_frame(variants: Sequence[str], seed: int = 0) -> pd.DataFrame:
                             "ratio_high": ratio * 1.02,
                             "peak_rss_mb": 300 + 40 * v,
                             "weights_status": VARIANTS[variant].get("status", "no weights"),
+                            "contended": "",
                             "error": "",
+                            "timing_version": 2,
                         }
                     )
     return pd.DataFrame(rows)
@@ -302,14 +306,14 @@ def run_folder(
     seed: int = 0,
 ) -> Path:
     """Write the whole folder of a finished sweep."""
-    from harness.scoring import metrics
+    from harness.results import tables
 
     out.mkdir(parents=True, exist_ok=True)
     clicks = clicks_frame(variants, datasets, count, seed)
     clicks.to_parquet(out / "clicks.parquet", index=False)
     protocol = {"name": "ritm", "clicks": CLICKS, "stop_iou": None, "targets": [t / 100 for t in TARGETS]}
-    metrics.summarise(clicks, protocol).to_csv(out / "summary.csv", index=False)
-    metrics.compare(clicks, variants[0], protocol).to_csv(out / "compare.csv", index=False)
+    tables.summary(clicks, protocol).to_csv(out / "summary.csv", index=False)
+    tables.compare(clicks, variants[0], protocol, "noc90").to_csv(out / "compare.csv", index=False)
     latency_frame(variants, seed).to_csv(out / "latency.csv", index=False)
     flops_frame(variants).to_csv(out / "flops.csv", index=False)
     timings_frame(variants).to_parquet(out / "latency_samples.parquet", index=False)

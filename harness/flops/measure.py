@@ -11,10 +11,12 @@ import pandas as pd
 from harness.flops.trace import OTHER, TOTAL, Count, NotCountable, UnknownOperator, count
 from harness.latency import workload
 from harness.latency.replay import Replay
-from harness.latency.workload import Episode
+from harness.protocol import Protocol
 from harness.sample import Sample
 
 ALL = "all"
+POSITIONS = (1, 2, 3, 5, 10, 20)
+"""Clicks of an episode that are counted, and its last one; each stands for those that it is nearest to."""
 COLUMNS = [
     "variant", "resolution", "part", "kind", "size_bin", "gmacs", "gflops", "mbytes", "counted", "workload",
     "weights_status", "parameters", "error",
@@ -28,6 +30,7 @@ def measure(
     *,
     segmenters: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] | None = None,
+    protocol: Protocol = workload.DEFAULT,
 ) -> pd.DataFrame:
     """Count every variant on the workload of the latency measurement.
 
@@ -37,13 +40,14 @@ def measure(
         options: the `measure` configuration: `resolutions`, `samples`, `later_clicks`, `workload` are used.
         segmenters: already built segmenters by variant name; the others are built and freed one by one.
         progress: called with one line of text before each variant.
+        protocol: whose annotator clicks, and whose threshold makes masks of scores.
 
     Returns:
-        The rows of flops.csv: part ``total``, ``other`` and each of the segmenter's parts; kind ``encode``,
-        ``first``, ``later`` (mean over the later clicks); size_bin of the object or ``all`` (mean over the images).
-        `gmacs` are multiply-accumulates of products in 1e9, `gflops` two per MAC plus other arithmetic; `parameters` is
-        the number of weights, 0 where there are none. A variant
-        without `module` and `parts`, or with an operator of unknown cost, has one row with the reason in `error`.
+        The rows of flops.csv: part ``total``, ``other`` and each of the segmenter's parts; kind ``encode``, ``first``,
+        ``later`` (mean over the later clicks, of which `POSITIONS` are counted); size_bin of the object or ``all``
+        (mean over the images). `gmacs` are multiply-accumulates of products in 1e9, `gflops` two per MAC plus other
+        arithmetic; `parameters` is the number of weights, 0 where there are none. A variant without `module` and
+        `parts`, or with an operator of unknown cost, has one row with the reason in `error`.
     """
     rows: list[dict[str, Any]] = []
     encodes: dict[tuple[str, int], list[dict[str, Count]]] = {}
@@ -54,10 +58,10 @@ def measure(
             common: dict[str, Any] = {"variant": name, "resolution": resolution, "error": ""}
             try:
                 segmenter = (segmenters or {}).get(name) or _build(config)
-                episodes = workload.compose(
-                    samples, int(options.get("samples", 2)), int(resolution), int(options.get("later_clicks", 2))
-                )
-                rows += _rows(segmenter, episodes, str(options.get("workload", "auto")), common, encodes)
+                count_, later = int(options.get("samples", 2)), int(options.get("later_clicks", 2))
+                episodes = workload.compose(samples, count_, int(resolution), later, protocol)
+                replay = Replay(segmenter, episodes, str(options.get("workload", "auto")), protocol)
+                rows += _rows(segmenter, replay, common, encodes)
             except Exception as error:  # one variant must not end the measurement of the others
                 kind = "" if isinstance(error, (UnknownOperator, NotCountable)) else f"{type(error).__name__}: "
                 reason = kind + " ".join(str(error).split())
@@ -68,7 +72,7 @@ def measure(
 def count_episode(
     segmenter: Any, replay: Replay, index: int, encode: dict[str, Count] | None = None
 ) -> list[tuple[int, dict[str, Count]]]:
-    """Count one episode: [(0, encode), (1, first click), (2, …), …].
+    """Count one episode: [(0, encode), (1, first click), (2, …), …] of the clicks `counted_clicks`.
 
     Args:
         segmenter: with `module` or `parts`.
@@ -90,11 +94,31 @@ def count_episode(
         embedding = segmenter.encode(episode.image)
     session = segmenter.start(embedding)
     found = [(0, encode)]
+    chosen = counted_clicks(len(replay.clicks[index]))
     for k, click in enumerate(replay.clicks[index]):
         if k:
             replay.prepare(session, episode, k)
+        if k + 1 not in chosen:
+            session.click(click)
+            continue
         found.append((k + 1, _counted(functools.partial(session.click, click), module, parts)[1]))
     return found
+
+
+def counted_clicks(length: int) -> dict[int, int]:
+    """Clicks (from 1) of an episode that are counted -> how many clicks of the episode each stands for.
+
+    The first stands for itself; a later one for those later clicks that it is the nearest to.
+
+    >>> counted_clicks(20)
+    {1: 1, 2: 1, 3: 2, 5: 3, 10: 8, 20: 5}
+    """
+    chosen = sorted({p for p in (*POSITIONS, length) if p <= length})
+    later = [p for p in chosen if p > 1]
+    stands = dict.fromkeys(chosen, 0) | {1: 1}
+    for click in range(2, length + 1):
+        stands[min(later, key=lambda p: (abs(p - click), p))] += 1
+    return stands
 
 
 def _counted(call: Callable[[], Any], module: Any, parts: Mapping[str, Any]) -> tuple[Any, dict[str, Count]]:
@@ -104,19 +128,19 @@ def _counted(call: Callable[[], Any], module: Any, parts: Mapping[str, Any]) -> 
 
 
 def _rows(
-    segmenter: Any, episodes: Sequence[Episode], mode: str, common: dict[str, Any],
+    segmenter: Any, replay: Replay, common: dict[str, Any],
     encodes: dict[tuple[str, int], list[dict[str, Count]]],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    replay = Replay(segmenter, episodes, mode)
     replay.record()  # also fills what a model derives from its weights once and keeps
     known = encodes.setdefault((segmenter.encoder_key, common["resolution"]), [])
     by_kind: dict[tuple[str, str], list[dict[str, Count]]] = {}
-    for index, episode in enumerate(episodes):
+    for index, episode in enumerate(replay.episodes):
+        stands = counted_clicks(len(replay.clicks[index]))
         reused = known[index] if index < len(known) and set(known[index]) == _part_names(segmenter) else None
         for k, counts in count_episode(segmenter, replay, index, reused):
             kind = ("encode", "first")[k] if k < 2 else "later"
             for in_bin in (ALL,) if kind == "encode" else (ALL, episode.size_bin):
-                by_kind.setdefault((kind, in_bin), []).append(counts)
+                by_kind.setdefault((kind, in_bin), []).extend([counts] * stands.get(k, 1))
             if k == 0 and index == len(known):
                 known.append(counts)
     made = []
@@ -128,7 +152,7 @@ def _rows(
             made.append({
                 **common, "part": part, "kind": kind, "size_bin": in_bin, "gmacs": total.macs / len(many) / 1e9,
                 "gflops": total.flops / len(many) / 1e9, "mbytes": total.bytes / len(many) / 1e6, "counted":
-                len(many), "workload": replay.workload, "weights_status": getattr(segmenter, "weights_status", ""),
+                len(many), "workload": replay.description, "weights_status": getattr(segmenter, "weights_status", ""),
                 "parameters": int(getattr(segmenter, "parameters", 0) or 0),
             })  # fmt: skip
     return made

@@ -14,6 +14,7 @@ import ctypes
 import gc
 import json
 import os
+import pickle
 import signal
 import sys
 import time
@@ -56,7 +57,7 @@ class Child:
 
     Args:
         job: `config` (of the segmenter), `threads`, `cpus`, `workload` (path), `mode` (auto, recorded, truth),
-            `path` (Python path entries of the user's own modules).
+            `path` (Python path entries of the user's own modules), `protocol` (path of the pickled one), `encodes`.
     """
 
     def __init__(self, job: dict[str, Any]):
@@ -70,7 +71,9 @@ class Child:
         self.cpus: list[int] = job["cpus"]
         self.bare_kb = memory_kb("VmRSS")
         self.segmenter = instantiate(job["config"], _convert_="all")
-        self.replay = replay.Replay(self.segmenter, self.episodes, job["mode"])
+        path = Path(job.get("protocol", ""))
+        protocol = pickle.loads(path.read_bytes()) if path.is_file() else workload.DEFAULT
+        self.replay = replay.Replay(self.segmenter, self.episodes, job["mode"], protocol, int(job.get("encodes", 2)))
         self.mode = job["mode"]
 
     def build(self) -> dict[str, Any]:
@@ -96,7 +99,7 @@ class Child:
         gc.collect()
         gc.freeze()  # what is alive now stays so: the collection before each round has little to look at
         return {
-            "workload": self.replay.workload,
+            "workload": self.replay.description,
             "boundary": [[image, click, share] for (image, click), share in self.replay.boundary.items()],
             "peak_mb": peak_mb,
             "settled": settled(series),

@@ -99,6 +99,8 @@ def _rows(runner: Runner, base: Runner | None, base_name: str, strict: bool) -> 
             theirs = [statistic(select(base.rounds[n]["timings"]), kind) for n in shared]
             ratio = ratio_interval([values[n] for n in shared], theirs)
         middle = median_interval(list(values.values()))
+        if kind in _SPC:
+            middle = _around(mean_click(list(mine.values()), kind), middle)
         single = (
             [_ms(t, kind) for timings in mine.values() for t in timings] if kind in _PLAIN else list(values.values())
         )
@@ -138,6 +140,7 @@ def _part_rows(runner: Runner) -> list[dict[str, Any]]:
 
 
 _PLAIN = ("encode", "first", "later", "simulate")
+_SPC = ("online_spc", "spc20")
 
 
 def _kinds(timings: Sequence[Timing]) -> list[tuple[str, str, Select]]:
@@ -152,26 +155,50 @@ def _kinds(timings: Sequence[Timing]) -> list[tuple[str, str, Select]]:
 
 
 def selection(kind: str, in_bin: str = ALL) -> Select:
-    """The timings of one round that belong to a kind and a size bin."""
+    """The timings of one round that belong to a kind and a size bin; images are encoded whatever is in them."""
     clicks = {"encode": (0, 0), "first": (1, 1), "later": (2, math.inf), "spc20": (0, math.inf)}
     low, high = clicks.get(kind, (1, math.inf))
     return lambda timings: [
-        t for t in timings if low <= t["click"] <= high and (in_bin == ALL or t["size_bin"] == in_bin)
+        t
+        for t in timings
+        if low <= t["click"] <= high and (in_bin == ALL or t["click"] == 0 or t["size_bin"] == in_bin)
     ]
 
 
 def statistic(timings: Sequence[Timing], kind: str) -> float:
-    """One number per round: the median of its timings, or the SPC composed of such medians.
-
-    Online SPC is the mean click of a 20-click episode, (first + 19 later) / 20; 20-SPC adds encode / 20.
-    """
+    """One number per round: the median of its timings, or their mean click (online_spc, spc20)."""
     if kind in _PLAIN:
         return float(np.median([_ms(t, kind) for t in timings]))
-    encode, first, later = (
-        float(np.median([t["ms"] for t in selection(k)(timings)] or [math.nan])) for k in ("encode", "first", "later")
-    )
-    online = (first + (CLICKS - 1) * later) / CLICKS
-    return online if kind == "online_spc" else online + encode / CLICKS
+    return mean_click([timings], kind)
+
+
+def mean_click(rounds: Sequence[Sequence[Timing]], kind: str) -> float:
+    """ms of a mean click: median over rounds of each (image, click), then the mean over clicks and images.
+
+    Online SPC is the mean over the clicks of the workload's episodes; 20-SPC adds a twentieth of the mean encoding.
+
+    Args:
+        rounds: the timings of each round, of one size bin; encodings are those of all sizes.
+    """
+    cells: dict[tuple[int, int], list[float]] = {}
+    for timings in rounds:
+        for t in timings:
+            cells.setdefault((t["image"], t["click"]), []).append(t["ms"])
+    middles = {cell: float(np.median(values)) for cell, values in cells.items()}
+    online = float(np.mean([ms for (_, click), ms in middles.items() if click > 0]))
+    if kind == "online_spc":
+        return online
+    return online + float(np.mean([ms for (_, click), ms in middles.items() if click == 0])) / CLICKS
+
+
+def _around(value: float, rounds: Interval) -> Interval:
+    """The interval of a mean click: that of the rounds' means, in proportion, around the mean of medians.
+
+    Single slow clicks move the mean of a round, not the mean of medians over rounds; what slows whole rounds moves both
+    alike, so that the relative width is that of the rounds.
+    """
+    scale = value / rounds.median
+    return Interval(value, rounds.low * scale, rounds.high * scale)
 
 
 def _ms(timing: Timing, kind: str) -> float:

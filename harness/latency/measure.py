@@ -8,6 +8,7 @@ drift hits all alike, and ratios are taken within a round.
 from __future__ import annotations
 
 import math
+import pickle
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,9 @@ from harness.errors import UserError
 from harness.latency import frames as latency_frames
 from harness.latency import scaling, workload
 from harness.latency.options import Options
-from harness.latency.rounds import Group, Progress, Runner
+from harness.latency.rounds import PROTOCOL, Group, Progress, Runner
+from harness.planning.identity import TIMING
+from harness.protocol import Protocol
 from harness.sample import Sample
 
 __all__ = ["Options", "measure"]
@@ -35,6 +38,7 @@ def measure(
     out: Path | None = None,
     progress: Progress | None = None,
     roof: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+    protocol: Protocol = workload.DEFAULT,
 ) -> pd.DataFrame:
     """Measure encode, first and later clicks of every variant.
 
@@ -47,6 +51,7 @@ def measure(
             `latency_scaling.csv` (fits); nothing is written if None.
         progress: called with one line of text now and then.
         roof: adds the roofline columns to rows of latency.csv and latency_parts.csv; left out if None.
+        protocol: whose annotator clicks and whose threshold makes masks of scores; the children get it pickled.
 
     Returns:
         The rows of latency.csv (see latency_frames); a variant that failed has one row with the reason in `error`.
@@ -61,15 +66,17 @@ def measure(
     runners: list[Runner] = []
     with tempfile.TemporaryDirectory(prefix="latency-") as folder:
         for resolution in settings.resolutions:
-            episodes = workload.compose(samples, settings.samples, resolution, settings.later_clicks)
+            episodes = workload.compose(samples, settings.samples, resolution, settings.later_clicks, protocol)
             if not episodes:
                 raise UserError("latency needs at least one sample with an object; the data set has none.")
             path = Path(folder) / f"workload{resolution}.npz"
             workload.save(episodes, path)
+            path.with_suffix(PROTOCOL).write_bytes(pickle.dumps(protocol))
             budget = settings.budget_s * resolution * resolution / pixels
             group = Group(variants, base, settings, resolution, path, budget, tell)
             runners += group.run()
     frames = latency_frames.build(runners, base, settings.strict)
+    frames.latency["timing_version"] = TIMING
     latency, parts = (frame if roof is None else roof(frame) for frame in (frames.latency, frames.parts))
     if out is not None:
         fits = scaling.fit(frames.timings, parts)

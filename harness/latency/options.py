@@ -17,7 +17,8 @@ class Options:
     threads: tuple[int | str, ...] = (1, "all")
     resolutions: tuple[int, ...] = (512,)
     samples: int = 4
-    later_clicks: int = 3
+    later_clicks: int = 19
+    encodes: int = 2
     workload: str = "auto"
     budget_s: float = 600.0
     min_repeats: int = 7
@@ -48,7 +49,7 @@ class Options:
             raise UserError(
                 f"measure.resolutions={list(made.resolutions)}: a longest side of at least 32 px is needed."
             )
-        for name in ("samples", "max_repeats", "budget_s", "timeout_s"):
+        for name in ("samples", "encodes", "max_repeats", "budget_s", "timeout_s"):
             if getattr(made, name) <= 0:
                 raise UserError(f"measure.{name}={getattr(made, name)}: must be greater than 0.")
         made.thread_counts()

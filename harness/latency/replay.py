@@ -12,7 +12,9 @@ import numpy as np
 
 from harness.latency import devices
 from harness.latency.hooks import PartClock
-from harness.latency.workload import Episode, next_click
+from harness.latency.workload import DEFAULT, Episode
+from harness.protocol import Protocol
+from harness.sample import Sample
 from harness.segmenter import Click
 
 TRUTH = "ground truth with seeded errors"
@@ -29,42 +31,67 @@ class Replay:
         segmenter: the model under test.
         episodes: images with clicks and masks.
         mode: ``recorded``, ``truth``, or ``auto``: truth for untrained weights, else recorded.
+        protocol: whose annotator clicks, and whose threshold makes masks of scores (None: the segmenter's own).
+        encodes: of how many images the encoding is timed in each pass.
 
     Attributes:
+        clicks: of each image; None: the decoder runs again without a click, as the protocol asks.
         workload: how the previous masks came about, for the table.
         boundary: (image, click) -> share of boundary tokens, where the segmenter keeps a trace with that map.
         embeddings: of every image, once `keep` was called.
     """
 
-    def __init__(self, segmenter: Any, episodes: Sequence[Episode], mode: str = "auto"):
+    def __init__(
+        self,
+        segmenter: Any,
+        episodes: Sequence[Episode],
+        mode: str = "auto",
+        protocol: Protocol = DEFAULT,
+        encodes: int = 2,
+    ):
         untrained = getattr(segmenter, "weights_status", "") == "untrained"
         self.segmenter, self.episodes = segmenter, list(episodes)
         self._wait = devices.waiting(segmenter)
         self.truth = mode == "truth" or (mode == "auto" and untrained)
         self.workload = TRUTH if self.truth else RECORDED
-        self.clicks: list[list[Click]] = [list(e.clicks) for e in self.episodes]
-        self.threshold = float(segmenter.threshold)
+        self.protocol, self.encodes = protocol, encodes
+        self.clicks: list[list[Click | None]] = [list(e.clicks) for e in self.episodes]
+        self.threshold = float(segmenter.threshold if protocol.threshold is None else protocol.threshold)
         self.boundary: dict[tuple[int, int], float] = {}
         self.embeddings: list[Any] = []
 
     def record(self) -> None:
         """Go once through every image, untimed: fixes the clicks of the timed passes, and notes the boundary shares."""
         with self._tracing():
-            for index, (episode, clicks) in enumerate(zip(self.episodes, self.clicks, strict=True)):
+            for index, episode in enumerate(self.episodes):
                 session = self.segmenter.start(self.segmenter.encode(episode.image))
                 prediction = np.zeros(episode.mask.shape, dtype=bool)
-                for k in range(len(clicks)):
+                annotator = self._annotator(episode)
+                clicks: list[Click | None] = []
+                for k, planned in enumerate(episode.clicks):
+                    click: Click | None = planned
                     if not self.truth:
-                        clicks[k] = next_click(prediction, episode.mask)
+                        click = annotator.click(prediction)
+                        if click is None and not self.protocol.rerun_without_click:
+                            break  # the episode is over, as in the quality pass
                     elif k:
                         self.prepare(session, episode, k)
-                    prediction = np.asarray(session.click(clicks[k])) > self.threshold
+                    prediction = np.asarray(session.click(click)) > self.threshold
+                    clicks.append(click)
                     flags = (getattr(session, "trace", None) or {}).get("boundary")
                     if flags is not None:
                         self.boundary[index, k + 1] = float(np.mean(np.asarray(flags)))
+                self.clicks[index] = clicks
+
+    @property
+    def description(self) -> str:
+        """The workload for the table: where its masks come from, and whether it holds whole episodes."""
+        longest = max((len(e.clicks) for e in self.episodes), default=0)
+        part = f", clicks 1 to {longest} of {self.protocol.clicks}" if longest < self.protocol.clicks else ""
+        return self.workload + part
 
     def keep(self) -> None:
-        """Encode every image, untimed: the timed passes encode the first image only and click on all of them."""
+        """Encode every image, untimed: the timed passes encode `encodes` of them and click on all."""
         self.embeddings = [self.segmenter.encode(episode.image) for episode in self.episodes]
 
     def touch(self) -> None:
@@ -72,7 +99,7 @@ class Replay:
         self.segmenter.start(self.embeddings[0]).click(self.clicks[0][0])
 
     def once(self, clock: PartClock | None = None) -> list[dict[str, Any]]:
-        """One pass: encode the first image, then the clicks of all episodes. Call `keep` before.
+        """One pass: encode the first `encodes` images, and the clicks of all episodes. Call `keep` before.
 
         Args:
             clock: adds `parts` (part -> ms, with ``other``) to each step; only in the pass with hooks.
@@ -83,17 +110,18 @@ class Replay:
         timings: list[dict[str, Any]] = []
         for index, (episode, clicks) in enumerate(zip(self.episodes, self.clicks, strict=True)):
             label = {"image": index, "size_bin": episode.size_bin}
-            if index == 0:
+            if index < self.encodes:
                 _, timing = _timed(partial(self._encode, episode.image), clock)
                 timings.append({**label, "click": 0, **timing})
             session = self.segmenter.start(self.embeddings[index])
-            annotator = _annotator(episode)
+            annotator = self._annotator(episode)
+            annotator.click(np.zeros(episode.mask.shape, dtype=bool))  # the first click is known; it is remembered
             for k, click in enumerate(clicks):
                 if k:
                     self.prepare(session, episode, k)
                 scores, timing = _timed(partial(self._click, session, click), clock)
                 made = {**label, "click": k + 1, **timing}
-                if annotator is not None and clock is None:
+                if clock is None:
                     prediction = self._standing(np.asarray(scores), episode, k)
                     _, simulated = _timed(partial(annotator.click, prediction), None)
                     made["simulate_ms"] = simulated["ms"]
@@ -117,18 +145,21 @@ class Replay:
 
     def prepare(self, session: Any, episode: Episode, k: int) -> None:
         """Put the mask of the workload in place before click k (from 0), where that is the kind of workload."""
-        if not self.truth or k > len(episode.previous):
+        if not self.truth or k > len(episode.packed):
             return
         if hasattr(session, "replace_prediction"):
-            session.replace_prediction(episode.previous[k - 1])
+            session.replace_prediction(episode.before(k + 1))
         else:
             self.workload = OWN
 
     def _standing(self, scores: np.ndarray, episode: Episode, k: int) -> np.ndarray:
         """The mask that the annotator looks at after click k."""
-        if self.truth and k < len(episode.previous):
-            return episode.previous[k]
+        if self.truth and k < len(episode.packed):
+            return episode.before(k + 2)
         return scores > self.threshold
+
+    def _annotator(self, episode: Episode) -> Any:
+        return self.protocol.annotator.start(Sample(episode.name, episode.image, episode.mask))
 
     @contextlib.contextmanager
     def _tracing(self) -> Iterator[None]:
@@ -151,10 +182,3 @@ def _timed(step: Callable[[], Any], clock: PartClock | None) -> tuple[Any, dict[
     if clock is None:
         return result, {"ms": spent}
     return result, {"ms": spent, "parts": {**clock.ms, OTHER: spent - clock.covered_ms}}
-
-
-def _annotator(episode: Episode) -> Any:
-    from harness.clicking.annotators import Ritm
-    from harness.sample import Sample
-
-    return Ritm().start(Sample(episode.name, episode.image, episode.mask))

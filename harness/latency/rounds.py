@@ -19,6 +19,7 @@ from harness.latency.process import ChildFailed, ChildProcess
 from harness.latency.stats import spread
 
 Progress = Callable[[str], None]
+PROTOCOL = ".protocol"  # suffix of the pickled protocol beside the workload
 PARTS_SHARE = 0.2  # of the budget goes to the second pass, if there is one
 
 
@@ -151,6 +152,8 @@ class Group:
             "cpus": pinning.pick_cpus(runner.threads),
             "workload": str(self.workload),
             "mode": self.settings.workload,
+            "protocol": str(self.workload.with_suffix(PROTOCOL)),
+            "encodes": self.settings.encodes,
             "path": [p for p in sys.path if p],
         }
         name = f"child-{self.resolution}-{self.runners.index(runner)}"

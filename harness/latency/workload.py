@@ -2,10 +2,10 @@
 
 Time and FLOPs of a click depend on the previous mask (box, boundary tokens, crop), so the workload needs real ones:
 
-* ``recorded``: the segmenter clicks once through the image with the annotator, untimed; the timed passes replay those
-  clicks, so that every previous mask is the model's own.
+* ``recorded``: the protocol's annotator clicks once through the image with the segmenter, untimed; the timed passes
+  replay those clicks, so that every previous mask is the model's own.
 * ``truth``: for untrained weights, whose own masks mean nothing: before each later click the session is given the
-  ground truth with seeded errors, if it offers ``replace_prediction(mask)``.
+  ground truth with seeded errors, if it offers ``replace_prediction(mask)``; the annotator's clicks are those on it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from harness.clicking.annotators import Ritm
+from harness.protocol import Protocol
 from harness.sample import Sample
 from harness.segmenter import Click
 
 SIZE_BINS = ("<1%", "1-5%", "5-20%", ">20%")
 _EDGES = (0.01, 0.05, 0.20)
 _SEED = 20
+DEFAULT = Protocol("ritm", Ritm())
+"""Who clicks where no protocol is given."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Episode:
         image: (H, W, 3) uint8 RGB.
         mask: (H, W) uint8 ground truth, 255 ignore.
         clicks: K clicks (y, x, positive), for the replay from ground truth.
-        previous: (K - 1, H, W) bool, the mask that stands before clicks 2..K.
+        packed: (K - 1, H, ceil(W / 8)) uint8, the masks that stand before clicks 2..K, eight pixels a byte.
     """
 
     name: str
@@ -43,7 +47,16 @@ class Episode:
     image: np.ndarray
     mask: np.ndarray
     clicks: tuple[Click, ...]
-    previous: np.ndarray
+    packed: np.ndarray
+
+    def before(self, click: int) -> np.ndarray:
+        """(H, W) bool, the mask that stands before click 2, 3, …, K."""
+        return np.unpackbits(self.packed[click - 2], axis=1, count=self.mask.shape[1]).astype(bool)
+
+    @property
+    def previous(self) -> np.ndarray:
+        """(K - 1, H, W) bool, the masks that stand before clicks 2..K."""
+        return np.unpackbits(self.packed, axis=2, count=self.mask.shape[1]).astype(bool)
 
 
 def size_bin(object_share: float) -> str:
@@ -55,17 +68,21 @@ def size_bin(object_share: float) -> str:
     return SIZE_BINS[int(np.searchsorted(_EDGES, object_share, side="right"))]
 
 
-def compose(samples: Sequence[Sample], count: int, resolution: int, later_clicks: int) -> list[Episode]:
+def compose(
+    samples: Sequence[Sample], count: int, resolution: int, later_clicks: int, protocol: Protocol = DEFAULT
+) -> list[Episode]:
     """Choose `count` samples spread over the size bins, at this longest side, with replayable episodes.
 
     Args:
         samples: candidates, in a stable order; the first of each bin are taken.
         count: how many episodes at most.
         resolution: longest side in pixels.
-        later_clicks: clicks after the first.
+        later_clicks: clicks after the first; no more than the protocol allows.
+        protocol: whose annotator clicks.
     """
     chosen = _spread_over_bins(samples, count)
-    return [_episode(resize(sample, resolution), size_bin(sample.object_share), later_clicks) for sample in chosen]
+    later = min(later_clicks, protocol.clicks - 1)
+    return [_episode(resize(s, resolution), size_bin(s.object_share), later, protocol) for s in chosen]
 
 
 def resize(sample: Sample, longest: int) -> Sample:
@@ -106,28 +123,12 @@ def erroneous(truth: np.ndarray, iou: float, rng: np.random.Generator) -> np.nda
     return signed + low * noise > 0
 
 
-def next_click(prediction: np.ndarray, mask: np.ndarray) -> Click:
-    """The centre of the largest error region; on a perfect prediction, the centre of the object.
-
-    Args:
-        prediction: (H, W) bool.
-        mask: (H, W) uint8 ground truth, 255 ignored.
-    """
-    missed, spurious = (mask == 1) & ~prediction, (mask == 0) & prediction
-    inner, outer = _depth(missed), _depth(spurious)
-    if inner.max() == 0 and outer.max() == 0:
-        inner = _depth(mask == 1)
-    positive = bool(inner.max() >= outer.max())
-    y, x = np.unravel_index(int(np.argmax(inner if positive else outer)), mask.shape)
-    return Click(int(y), int(x), positive)
-
-
 def save(episodes: Sequence[Episode], path: Path) -> None:
     """Write the workload for the measuring children (.npz)."""
     arrays: dict[str, np.ndarray] = {"names": np.array([[e.name, e.size_bin] for e in episodes], dtype=str)}
     for i, e in enumerate(episodes):
         clicks = np.array([[c.y, c.x, c.positive] for c in e.clicks], dtype=np.int64)
-        arrays |= {f"image{i}": e.image, f"mask{i}": e.mask, f"clicks{i}": clicks, f"previous{i}": e.previous}
+        arrays |= {f"image{i}": e.image, f"mask{i}": e.mask, f"clicks{i}": clicks, f"packed{i}": e.packed}
     np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
@@ -137,7 +138,7 @@ def load(path: Path) -> list[Episode]:
         return [
             Episode(
                 str(name), str(in_bin), data[f"image{i}"], data[f"mask{i}"],
-                tuple(Click(int(y), int(x), bool(p)) for y, x, p in data[f"clicks{i}"]), data[f"previous{i}"],
+                tuple(Click(int(y), int(x), bool(p)) for y, x, p in data[f"clicks{i}"]), data[f"packed{i}"],
             )
             for i, (name, in_bin) in enumerate(data["names"])
         ]  # fmt: skip
@@ -158,23 +159,23 @@ def _spread_over_bins(samples: Sequence[Sample], count: int) -> list[Sample]:
     return chosen
 
 
-def _episode(sample: Sample, in_bin: str, later_clicks: int) -> Episode:
+def _episode(sample: Sample, in_bin: str, later_clicks: int, protocol: Protocol) -> Episode:
     truth = sample.mask == 1
     rng = np.random.default_rng(_SEED)
-    prediction = np.zeros_like(truth)
-    clicks, previous = [next_click(prediction, sample.mask)], []
+    annotator = protocol.annotator.start(sample)
+    clicks = [annotator.click(np.zeros_like(truth))]
+    packed = []
     for k in range(1, later_clicks + 1):
         # 75 % after one click, 87.5 % after two, …: the course of a decent model.
         prediction = erroneous(truth, 1 - 0.25 / k, rng)
-        previous.append(prediction)
-        clicks.append(next_click(prediction, sample.mask))
-    stack = np.stack(previous) if previous else np.zeros((0, *truth.shape), dtype=bool)
+        click = annotator.click(prediction)
+        if click is None:  # an object of so few pixels that no error is left
+            break
+        packed.append(np.packbits(prediction, axis=1))
+        clicks.append(click)
+    h, w = truth.shape
+    stack = np.stack(packed) if packed else np.zeros((0, h, -(-w // 8)), dtype=np.uint8)
     return Episode(sample.name, in_bin, sample.image, sample.mask, tuple(clicks), stack)
-
-
-def _depth(region: np.ndarray) -> np.ndarray:
-    padded = np.pad(region.astype(np.uint8), 1)
-    return cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> float:

@@ -13,8 +13,8 @@ import pandas as pd
 TEXT = frozenset(
     {
         "against", "base", "cell", "code", "contended", "dataset", "dataset_note", "error", "fixed", "image", "kind",
-        "law", "machine", "metric", "name", "note", "part", "primary", "protocol", "sample", "size_bin", "stage", "values",
-        "variant", "weights_digest", "weights_status",
+        "law", "machine", "metric", "name", "note", "part", "primary", "protocol", "sample", "size_bin", "stage",
+        "values", "variant", "weights_digest", "weights_status", "workload",
     }
 )  # fmt: skip
 """Columns of any table that hold text, whatever stands in them; an empty cell is the empty text."""

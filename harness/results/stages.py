@@ -23,7 +23,7 @@ from harness.latency.options import Options
 from harness.machine import describe, roofline
 from harness.machine.features import running_precision
 from harness.planning import code
-from harness.planning.identity import MEASURED
+from harness.planning.identity import MEASURED, TIMING
 from harness.planning.plan import Plan, targets, weights_stamp
 from harness.results.csv_tables import read_csv
 from harness.results.damaged import keep_file, read_json
@@ -55,7 +55,9 @@ def measure(
     precisions = {name: str(config.get("precision", "fp32")) for name, config in variants.items()}
     samples = workload_samples(plan, int(settings.get("samples", 4)))
     steps: dict[str, Callable[[], pd.DataFrame]] = {
-        "flops": lambda: flops.measure(variants, samples, settings, progress=lambda text: _tell(console, text)),
+        "flops": lambda: flops.measure(
+            variants, samples, settings, progress=lambda text: _tell(console, text), protocol=plan.protocol
+        ),
         "latency": lambda: latency.measure(
             variants,
             samples,
@@ -64,6 +66,7 @@ def measure(
             out=store.out,
             progress=lambda text: _tell(console, text),
             roof=lambda frame: roofline.add(frame, tables.flops, (tables.machine or {}).get("peaks"), precisions),
+            protocol=plan.protocol,
         ),
     }
     if "latency" in wanted:
@@ -163,6 +166,8 @@ _STAMP_WORDS = {
     "variants": "the variants or their weights",
     "dataset": "the data set",
     "samples": "the samples",
+    "protocol": "the protocol",
+    "timing_version": "what a row of times means",
 }
 
 
@@ -174,13 +179,18 @@ def _stamp(name: str, plan: Plan, settings: Mapping[str, Any], samples: list[Sam
         "base": plan.base,
         "measure": digest(dict(settings)),
         "samples": digest([s.name for s in samples]),
+        "protocol": digest(plan.protocol.record()),
         "dataset": plan.datasets[0].digest,
         "node": platform.node(),
         "torch": torch_version(),
         "code": code.of_modules(*modules, *_STAGE_MODULES[name]),
     }
     if name == "latency":
-        stamp |= {"threads": Options.of(settings).thread_counts(), "cpus": pinning.available_cpus()}
+        stamp |= {
+            "timing_version": TIMING,
+            "threads": Options.of(settings).thread_counts(),
+            "cpus": pinning.available_cpus(),
+        }
     return stamp
 
 

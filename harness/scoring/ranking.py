@@ -60,8 +60,10 @@ def rank(
     Returns:
         metric -> ranking.
     """
-    claims = {key: _claim({n: t[key].dropna() for n, t in tables.items() if key in t}, way, unseen_difference(key, limit))
-              for key, way in better.items()}  # fmt: skip
+    claims = {}
+    for key, way in better.items():
+        columns = {name: table[key].dropna() for name, table in tables.items() if key in table}
+        claims[key] = _claim(columns, way, unseen_difference(key, limit))
     others = [key for key in claims if key != primary]
     adjusted = dict(zip(others, holm([claims[key].decision.p_value for key in others]), strict=True))
     return {key: _adjusted(claim, adjusted.get(key)) for key, claim in claims.items()}

@@ -118,7 +118,9 @@ class Replayer:
             if key not in self._embeddings:
                 self._embeddings.clear()  # episodes come sample by sample; large embeddings are not kept
                 self._embeddings[key] = segmenter.encode(loaded.image)
-            steps = _steps(segmenter, self._embeddings[key], loaded, rows.sort_values("click"))
+            threshold = self.run.threshold
+            threshold = float(segmenter.threshold) if threshold is None else threshold
+            steps = _steps(segmenter, threshold, self._embeddings[key], loaded, rows.sort_values("click"))
         except Exception as error:
             text = " ".join(str(error).split())
             raise CannotReplay(text or type(error).__name__) from error
@@ -146,12 +148,12 @@ def _config(configs: Mapping[str, dict[str, Any]], name: str) -> dict[str, Any]:
     return configs[name]
 
 
-def _steps(segmenter: Any, embedding: Any, sample: Sample, rows: pd.DataFrame) -> tuple[Step, ...]:
+def _steps(segmenter: Any, threshold: float, embedding: Any, sample: Sample, rows: pd.DataFrame) -> tuple[Step, ...]:
     session = segmenter.start(embedding)
     steps = []
     for row in rows.to_dict("records"):
         click = None if row["y"] < 0 else Click(int(row["y"]), int(row["x"]), bool(row["positive"]))
-        mask = np.asarray(session.click(click)) > segmenter.threshold
+        mask = np.asarray(session.click(click)) > threshold
         steps.append(Step(click, mask, float(row["iou"]), _trace(getattr(session, "trace", None), sample.mask.shape)))
     return tuple(steps)
 

@@ -215,8 +215,11 @@ def _one_set_of_rules(clicks: pd.DataFrame, config: Mapping[str, Any], notes: li
 
 def _older_timing(latency: pd.DataFrame) -> list[str]:
     timed = latency[latency["median_ms"].notna()]
-    if len(timed) == 0 or int(timed["timing_version"].min()) >= TIMING:
+    if len(timed) == 0:
         return []
+    if int(timed["timing_version"].min()) >= TIMING:
+        partial = {text.partition(", ")[2] for text in timed["workload"].astype(str) if ", clicks 1 to " in text}
+        return [f"Online SPC and 20-SPC are means of a part of an episode: {text}." for text in sorted(partial)]
     return [
         "The times come from an older definition: Online SPC and 20-SPC hold clicks 2 and 3 for all later ones and the "
         "encoding of one image. Repeat the sweep's command to measure them again."

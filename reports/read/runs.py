@@ -127,6 +127,13 @@ class Run:
         # Runs from before there was such a setting: the default, or what their protocol has in its place.
         return next((n for n in [*named, DEFAULT_PRIMARY] if n in known), nocs[0] if nocs else DEFAULT_PRIMARY)
 
+    @property
+    def threshold(self) -> float | None:
+        """Threshold of the protocol; None: each segmenter's own."""
+        record = self.config.get("protocol")
+        value = record.get("threshold") if isinstance(record, Mapping) else None
+        return None if value is None else float(value)
+
     def versions(self, dataset: str) -> tuple[int, int]:
         """Versions of protocol and metrics behind the rows of a data set (harness.planning.identity)."""
         rows = self.clicks[self.clicks["dataset"] == dataset]

@@ -84,6 +84,7 @@ LATENCY: dict[str, Any] = {
     "contended": "",
     "error": "",
     "timing_version": 1,
+    "workload": "",
 }
 PARTS: dict[str, Any] = {
     "variant": None,

@@ -40,18 +40,10 @@ def rows(run: Run, variant: str, kind: str, size_bin: str = "all") -> pd.DataFra
 
 
 def milliseconds(run: Run, variant: str, kind: str) -> float | None:
-    """Median ms of `kind`; the two SPC are composed of encode and later clicks where latency.csv does not have them.
-
-    20-SPC = encode / 20 + online (spec of the field: docs/protocols.md, "Time").
-    """
+    """Median ms of `kind` (docs/protocols.md, "Time"); None where it was not timed. No kind stands for another."""
     found = rows(run, variant, kind)
     if len(found):
         return float(found["median_ms"].iloc[0])
-    if kind == "online_spc":
-        return milliseconds(run, variant, "later")
-    if kind == "spc20":
-        encode, online = milliseconds(run, variant, "encode"), milliseconds(run, variant, "online_spc")
-        return None if encode is None or online is None else encode / 20 + online
     if kind == "later":  # an older file without the row over all sizes
         frame = run.latency[run.latency["variant"] == variant]
         bins = pd.concat([rows(run, variant, kind, b) for b in frame["size_bin"].unique()]) if len(frame) else frame

@@ -220,3 +220,12 @@ def test_box_size_changes_dpe_and_dlu_as_the_closed_form_says(box_h, box_w):
     stem = formulas.prompt_stem(16 * box_h, 16 * box_w, config.stem, config.label_dim)
     assert dpe == stem + background
     assert dlu == formulas.upsampling(box_h * box_w, config.head)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 7, 20, 21])
+def test_counted_clicks_stand_for_the_whole_episode(length):
+    """Every later click is stood for by the nearest counted one, so that a cost linear between them has a fair mean."""
+    stands = measure.counted_clicks(length)
+    assert sum(stands.values()) == length and stands[1] == 1 and length in stands
+    if length <= 3:
+        assert set(stands.values()) == {1}

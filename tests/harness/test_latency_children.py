@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 
+from harness.clicking.annotators import Jitter
 from harness.errors import UserError
 from harness.latency import frames, measure, pinning
 from harness.latency import rounds as latency_rounds
@@ -19,6 +21,8 @@ from harness.latency import workload as latency_workload
 from harness.latency.options import Options
 from harness.latency.process import ChildFailed, ChildProcess
 from harness.latency.rounds import Runner
+from harness.planning import identity
+from harness.protocol import Protocol
 from harness.sample import Sample
 
 QUICK = {
@@ -58,7 +62,8 @@ def test_rows_of_two_variants_and_their_ratio(samples, tmp_path):
     assert set(frame["kind"]) == {"encode", "first", "later", "simulate", "online_spc", "spc20"}
     assert set(frame["size_bin"]) == {"all", "1-5%", ">20%"}
     assert (frame["error"] == "").all()
-    assert (frame["workload"] == "ground truth with seeded errors").all()
+    assert (frame["workload"] == "ground truth with seeded errors, clicks 1 to 3 of 20").all()
+    assert (frame["timing_version"] == identity.TIMING).all()
     later = frame[(frame["kind"] == "later") & (frame["size_bin"] == "all")].set_index("variant")
     assert later.loc["slow", "median_ms"] > 20  # it sleeps for so long
     assert later.loc["slow", "ratio"] > 1
@@ -215,14 +220,57 @@ def test_rows_of_known_timings():
         runners.append(runner)
     frame = frames.build(runners, "base").latency
     rows = frame[frame["size_bin"] == "all"].set_index(["variant", "kind"])
-    # Medians over the rounds: the median drift is 1.2. Online SPC (30 + 19 * 10) / 20 = 11; 20-SPC 11 + 100 / 20 = 16.
-    expected = {"encode": 100, "first": 30, "later": 10, "online_spc": 11, "spc20": 16}
+    # Medians over the rounds: the median drift is 1.2. Mean click (30 + 9 + 10 + 11) / 4 = 15; 20-SPC 15 + 100 / 20.
+    expected = {"encode": 100, "first": 30, "later": 10, "online_spc": 15, "spc20": 20}
     for kind, ms in expected.items():
         assert rows.loc[("base", kind), "median_ms"] == pytest.approx(1.2 * ms)
         # Drift is common to a round, so the ratio is exactly 2, with an interval of no width.
         found = rows.loc[("other", kind), ["ratio", "ratio_low", "ratio_high"]]
         assert list(found) == pytest.approx([2, 2, 2])
     assert rows.loc[("base", "later"), "timings"] == 21 and rows.loc[("base", "later"), "repeats"] == 7
+
+
+def test_online_spc_is_the_mean_of_the_medians_of_every_click():
+    """20 clicks on two images that cost 30, then 20 + click; every click is slow by 1 s once, in another round each:
+    no median sees it, every round's mean does. By object size: the clicks of its images, the encoding of all."""
+    runner = Runner("a", 1, 64)
+    load = {"wall_s": 1.0, "own_cpus": 1.0, "other_cpus": 0.0, "steal": 0.0}
+    places = [(image, click) for image in (0, 1) for click in range(1, 21)]
+    truth = {(image, click): (30 if click == 1 else 20 + click) * (image + 1) for image, click in places}
+    for n in range(9):
+        timings = [
+            {"image": i, "size_bin": b, "click": 0, "ms": ms} for i, b, ms in ((0, "1-5%", 100), (1, ">20%", 300))
+        ]
+        for number, (image, click) in enumerate(places):
+            slow = 1000 if number % 9 == n else 0
+            size = ">20%" if image else "1-5%"
+            timings.append({"image": image, "size_bin": size, "click": click, "ms": truth[image, click] + slow})
+        runner.rounds[n] = {"timings": timings, "load": load}
+    rows = frames.build([runner], "a").latency.set_index(["kind", "size_bin"])
+    means = {image: sum(truth[image, c] for c in range(1, 21)) / 20 for image in (0, 1)}
+    assert rows.loc[("online_spc", "all"), "median_ms"] == pytest.approx((means[0] + means[1]) / 2)
+    assert rows.loc[("spc20", "all"), "median_ms"] == pytest.approx((means[0] + means[1]) / 2 + 200 / 20)
+    for image, size in ((0, "1-5%"), (1, ">20%")):
+        assert rows.loc[("online_spc", size), "median_ms"] == pytest.approx(means[image])
+        assert rows.loc[("spc20", size), "median_ms"] == pytest.approx(means[image] + 200 / 20)
+    for kind in ("online_spc", "spc20"):
+        assert (
+            rows.loc[(kind, "all"), "low_ms"]
+            <= rows.loc[(kind, "all"), "median_ms"]
+            <= rows.loc[(kind, "all"), "high_ms"]
+        )
+    # What clicks 2 and 3 would have made of it, the old definition.
+    assert means[0] > (30 + 19 * 22.5) / 20 + 5
+
+
+def test_the_childrens_protocol_is_the_sweeps(samples, tmp_path):
+    """Its click limit reaches the child, and its annotator is asked: with 4 clicks an episode has four."""
+    protocol = Protocol("jitter", Jitter(seed=1), clicks=4)
+    options = {**QUICK, "later_clicks": 19, "max_repeats": 1}
+    frame = measure.measure({"tiny": toy("Tiny")}, samples, options, out=tmp_path, protocol=protocol)
+    assert (frame["workload"] == "ground truth with seeded errors").all()  # whole episodes of four
+    timings = pd.read_parquet(tmp_path / "latency_samples.parquet")
+    assert timings.groupby("image")["click"].apply(list).tolist() == [[0, 1, 2, 3, 4]] * 2
 
 
 @pytest.mark.parametrize(

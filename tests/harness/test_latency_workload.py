@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from harness.clicking.annotators import Inter2Former, Jitter, Ritm
+from harness.clicking.loop import Truth, run_episode
 from harness.latency.replay import OWN, RECORDED, TRUTH, Replay
-from harness.latency.workload import SIZE_BINS, compose, erroneous, load, next_click, resize, save, size_bin
+from harness.latency.workload import SIZE_BINS, compose, erroneous, load, resize, save, size_bin
+from harness.protocol import Protocol
 from harness.sample import Sample
 
 
@@ -52,25 +55,14 @@ def test_erroneous_masks_have_the_wanted_iou(iou):
     assert (again == wrong).all()
 
 
-def test_next_click_corrects_the_largest_error():
-    mask = np.zeros((40, 60), np.uint8)
-    mask[10:30, 10:30] = 1
-    nothing = np.zeros(mask.shape, bool)
-    click = next_click(nothing, mask)
-    assert click.positive and mask[click.y, click.x] == 1
-    excess = mask == 1
-    excess[5:38, 35:58] = True
-    click = next_click(excess, mask)
-    assert not click.positive and mask[click.y, click.x] == 0 and excess[click.y, click.x]
-
-
 def test_a_workload_survives_its_file(tmp_path):
     made = compose([sample("a"), sample("b", share=0.3)], 2, 80, 2)
     save(made, tmp_path / "w.npz")
     back = load(tmp_path / "w.npz")
     for a, b in zip(made, back, strict=True):
         assert (a.name, a.size_bin, a.clicks) == (b.name, b.size_bin, b.clicks)
-        assert all((getattr(a, f) == getattr(b, f)).all() for f in ("image", "mask", "previous"))
+        assert all((getattr(a, f) == getattr(b, f)).all() for f in ("image", "mask", "packed", "previous"))
+        assert a.previous.shape == (2, *a.mask.shape) and (a.before(3) == a.previous[1]).all()
         assert b.size_bin in SIZE_BINS
 
 
@@ -123,8 +115,9 @@ def test_previous_masks_come_from_where_the_table_says(status, replaceable, work
     segmenter.given.clear()
     segmenter.encoded = 0
     timings = replay.once()
-    assert segmenter.encoded == 1  # only the first image's encode is timed
-    assert [(t["image"], t["click"]) for t in timings] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
+    assert segmenter.encoded == 2  # both images
+    steps = [(t["image"], t["click"]) for t in timings]
+    assert steps == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3)]
     masks = [g for g in segmenter.given if isinstance(g, np.ndarray)]
     clicks = [g for g in segmenter.given if not isinstance(g, np.ndarray)]
     if workload == TRUTH:
@@ -137,3 +130,79 @@ def test_previous_masks_come_from_where_the_table_says(status, replaceable, work
         assert clicks[0].positive and not any(c.positive for c in clicks[1:3])
     else:
         assert clicks == [c for e in episodes for c in e.clicks]
+
+
+PROTOCOLS = [
+    Protocol("ritm", Ritm()),
+    Protocol("ritm", Ritm(perfect_mask="corner")),
+    Protocol("inter2former", Inter2Former(seed=3), rerun_without_click=True),
+    Protocol("jitter", Jitter(seed=5), clicks=7),
+    Protocol("ritm", Ritm(), threshold=0.4),
+    Protocol("ritm", Ritm(), threshold=-1.0),
+]
+
+
+class Wavy:
+    """Scores that change with every click: without a model, episodes of which no two clicks are alike."""
+
+    threshold, encoder_key, weights_status = 0.0, "wavy", "no weights"
+
+    def encode(self, image):
+        return image.astype(np.float32).mean(axis=2) / 255
+
+    def start(self, embedding):
+        return WavySession(embedding)
+
+
+class WavySession:
+    def __init__(self, embedding):
+        self.scores = np.full(embedding.shape, -0.5, np.float32)
+        self.grid = np.mgrid[: embedding.shape[0], : embedding.shape[1]].astype(np.float32)
+
+    def click(self, click):
+        if click is not None:
+            away = np.hypot(self.grid[0] - click.y, self.grid[1] - click.x)
+            self.scores = self.scores + (1 if click.positive else -1) * np.exp(-((away / 12) ** 2)).astype(np.float32)
+        return self.scores
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda p: f"{p.name}-{p.threshold}-{p.clicks}")
+def test_recorded_clicks_are_those_of_the_quality_pass(protocol):
+    """The reference is the click loop itself: same annotator, ties, threshold, limit and end of an episode."""
+    given = [sample("a", share=0.2), sample("b", share=0.06, seed=1)]
+    episodes = compose(given, 2, 160, 19, protocol)
+    replay = Replay(Wavy(), episodes, "recorded", protocol)
+    replay.record()
+    for episode, clicks in zip(episodes, replay.clicks, strict=True):
+        truth = Truth(Sample(episode.name, episode.image, episode.mask))
+        annotator = protocol.annotator.start(truth.sample)
+        embedding = Wavy().encode(episode.image)
+        rows = run_episode(Wavy(), embedding, 0.0, truth, annotator, protocol)["clicks"]
+        expected = [None if row["y"] < 0 else (row["y"], row["x"], row["positive"]) for row in rows]
+        assert [c if c is None else tuple(c) for c in clicks] == expected
+        assert len(expected) == protocol.clicks
+    assert replay.description == RECORDED
+
+
+def test_a_threshold_changes_the_clicks():
+    """Otherwise the test above could not see one that is ignored."""
+    clicks = []
+    for protocol in (PROTOCOLS[0], PROTOCOLS[4]):
+        replay = Replay(Wavy(), compose([sample("a", share=0.2)], 1, 160, 19, protocol), "recorded", protocol)
+        replay.record()
+        clicks.append(replay.clicks)
+    assert clicks[0] != clicks[1]
+
+
+def test_clicks_on_ground_truth_are_the_protocols_annotators():
+    protocol = PROTOCOLS[2]
+    (episode,) = compose([sample("a", share=0.2)], 1, 160, 4, protocol)
+    annotator = protocol.annotator.start(Sample("a", episode.image, episode.mask))
+    predictions = [np.zeros(episode.mask.shape, bool), *episode.previous]
+    assert list(episode.clicks) == [annotator.click(p) for p in predictions]
+
+
+def test_a_part_of_an_episode_is_named():
+    episodes = compose([sample("a")], 1, 80, 2)
+    assert Replay(Wavy(), episodes).description == "recorded episodes, clicks 1 to 3 of 20"
+    assert len(compose([sample("a")], 1, 80, 19, PROTOCOLS[3])[0].clicks) == 7  # no more than the protocol allows

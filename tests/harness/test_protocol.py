@@ -109,7 +109,8 @@ def test_new_weights_under_the_same_name_are_measured_again(tmp_path):
     """FLOPs and latency replay a model's own episodes: other weights, other work."""
     file = tmp_path / "weights.safetensors"
     variant = SimpleNamespace(name="mine", config={"_target_": "a.B", "weights": str(file)})
-    plan = SimpleNamespace(variants=(variant,), base="mine", datasets=(SimpleNamespace(digest="d"),))
+    data = (SimpleNamespace(digest="d"),)
+    plan = SimpleNamespace(variants=(variant,), base="mine", datasets=data, protocol=preset("ritm"))
     stamps = []
     for content in (b"one", b"two", b"one"):
         file.write_bytes(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from simulated import NearestClick
 from test_reports_numbers import planted
 
 import reports
 from reports import __main__ as command
+from reports.episodes import replay
 from reports.pages import page
 from reports.read import frames
 from reports.read.runs import Run
@@ -191,3 +194,33 @@ def test_the_whole_page_of_such_runs_can_be_made(tmp_path: Path) -> None:
     out = folder_of(tmp_path / "run", [planted("near", [3] * 4), planted("colourful", [7] * 3)])
     html = reports.build(out).read_text()
     assert "3 <small>of 4</small>" in html
+
+
+def test_a_part_of_an_episode_is_no_whole_one(folder: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(folder, tmp_path / "run"))
+    rows = pd.read_csv(out / "latency.csv")
+    for workload, version, word in (
+        ("recorded episodes, clicks 1 to 3 of 20", 2, "are means of a part of an episode: clicks 1 to 3 of 20."),
+        ("recorded episodes", 1, "an older definition: Online SPC and 20-SPC hold clicks 2 and 3"),
+    ):
+        rows.assign(workload=workload, timing_version=version).to_csv(out / "latency.csv", index=False)
+        assert any(word in note for note in frames.read(out).notes)
+    rows.assign(workload="recorded episodes").to_csv(out / "latency.csv", index=False)
+    assert not any("Online SPC" in note for note in frames.read(out).notes)
+
+
+def test_replayed_masks_take_the_protocols_threshold(folder: Path, tmp_path: Path) -> None:
+    """Rows of a run with another threshold: the replay scores as they do, and not as the segmenter's own."""
+    out = Path(shutil.copytree(folder, tmp_path / "run"))
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    config["protocol"]["threshold"] = 0.3
+    (out / "config.yaml").write_text(yaml.safe_dump(config))
+    plain, other = (replay.Replayer(frames.read(path)).episode("near", "shapes", "shape_00") for path in (folder, out))
+    session = None
+    for step, usual in zip(other.steps, plain.steps, strict=True):
+        if session is None:
+            segmenter = NearestClick()
+            session = segmenter.start(segmenter.encode(other.sample.image))
+        scores = session.click(step.click)
+        assert (step.mask == (scores > 0.3)).all() and (usual.mask == (scores > 0)).all()
+    assert any((a.mask != b.mask).any() for a, b in zip(other.steps, plain.steps, strict=True))

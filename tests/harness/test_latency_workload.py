@@ -177,8 +177,8 @@ def test_recorded_clicks_are_those_of_the_quality_pass(protocol):
         truth = Truth(Sample(episode.name, episode.image, episode.mask))
         annotator = protocol.annotator.start(truth.sample)
         embedding = Wavy().encode(episode.image)
-        rows = run_episode(Wavy(), embedding, 0.0, truth, annotator, protocol)["clicks"]
-        expected = [None if row["y"] < 0 else (row["y"], row["x"], row["positive"]) for row in rows]
+        rows = run_episode(Wavy(), embedding, 0.0, truth, annotator, protocol).clicks
+        expected = [None if row.y < 0 else (row.y, row.x, row.positive) for row in rows]
         assert [c if c is None else tuple(c) for c in clicks] == expected
         assert len(expected) == protocol.clicks
     assert replay.description == RECORDED

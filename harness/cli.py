@@ -8,8 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rich.console import Console
-
+from harness.console import Console, markup
 from harness.errors import UserError
 
 EXIT_FAILURES = 1
@@ -32,7 +31,7 @@ def main_guard(command: Callable[[Sequence[str]], int]) -> Callable[[], None]:
         try:
             code = command(sys.argv[1:])
         except UserError as error:
-            errors.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
+            errors.print(f"[bold red]error:[/] {markup(str(error))}", highlight=False)
             code = EXIT_USER_ERROR
         except KeyboardInterrupt:
             errors.print("[yellow]stopped.[/] Everything finished so far is on disk; repeat the command to go on.")
@@ -71,10 +70,4 @@ def parser(prog: str, description: str, epilog: str = "") -> argparse.ArgumentPa
 
 def note(text: str) -> None:
     """Say something on standard error that the user should know, and go on."""
-    errors.print(f"[yellow]note:[/] {_escape(text)}", highlight=False)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+    errors.print(f"[yellow]note:[/] {markup(text)}", highlight=False)

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from harness import cli
+from harness.console import Console, markup
 from harness.errors import UserError
 
 _CHILD = "inter2former.weightfiles.convert"
@@ -47,17 +46,16 @@ def run(arguments: Sequence[str]) -> int:
         raise UserError(f"out={target}: no folder {target.parent}.")
     report = _convert(source, target)
     console = Console(stderr=True, soft_wrap=True)
-    console.print(f"{target}: {report['tensors']} tensors, bit by bit as in {source}", highlight=False, markup=False)
-    console.print(f"left out: {', '.join(report['dropped']) or 'nothing'}", highlight=False, markup=False)
+    console.print(markup(f"{target}: {report['tensors']} tensors, bit by bit as in {source}"), highlight=False)
+    console.print(markup(f"left out: {', '.join(report['dropped']) or 'nothing'}"), highlight=False)
     if report["hostile"]:
         names = ", ".join(report["hostile"])
         console.print(
-            f"warning: the file asks for {names} to be called, as attacks do; nothing was called. Trust its numbers no "
-            "more than whoever made it.",
+            f"warning: the file asks for {markup(names)} to be called, as attacks do; nothing was called. "
+            "Trust its numbers no more than whoever made it.",
             highlight=False,
-            markup=False,
         )
-    console.print(f"the process that read it had: {'; '.join(report['confined'])}", highlight=False, markup=False)
+    console.print(markup(f"the process that read it had: {'; '.join(report['confined'])}"), highlight=False)
     return 0
 
 

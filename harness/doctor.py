@@ -8,11 +8,10 @@ from harness import surroundings  # noqa: F401  (first: it puts right what this 
 import json
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from harness import cli
+from harness.console import Console, markup
 from harness.datasets.checkup import Checkup, examine
 from harness.errors import UserError
 from harness.planning.config import Config, build, plain
@@ -56,31 +55,31 @@ def show(found: Checkup, console: Console, limit: int | None = _SHOWN) -> None:
     """Print the findings for a person; `limit`: problems shown of each kind, None for all."""
     note = f" ({found.note})" if found.note else ""
     table = Table(
-        title=escape(f"{found.name}{note}"), title_justify="left", show_header=False, box=None, padding=(0, 2)
+        title=markup(f"{found.name}{note}"), title_justify="left", show_header=False, box=None, padding=(0, 2)
     )
     table.add_row("samples", f"{found.usable} usable of {found.selected}")
     table.add_row("height", _range(found.heights))
     table.add_row("width", _range(found.widths))
-    table.add_row("objects by share of the image", "   ".join(f"{k}: {v}" for k, v in found.size_bins.items()))
+    table.add_row("objects by share of the image", markup("   ".join(f"{k}: {v}" for k, v in found.size_bins.items())))
     table.add_row("with ignored pixels", str(found.ignoring))
     if found.mask_values:
         values = ", ".join(f"{value} ({files})" for value, files in found.mask_values.items())
-        table.add_row("mask values (files)", values)
-    table.add_row("digest", found.digest)
+        table.add_row("mask values (files)", markup(values))
+    table.add_row("digest", markup(found.digest))
     console.print(table)
     for kind in dict.fromkeys(kind for kind, _ in found.problems):
         messages = [message for k, message in found.problems if k == kind]
-        console.print(f"[bold red]{len(messages)} x {kind}[/]")
+        console.print(f"[bold red]{len(messages)} x {markup(kind)}[/]")
         for message in messages[:limit]:
-            console.print(f"  {escape(message)}", highlight=False, soft_wrap=True)
+            console.print(f"  {markup(message)}", highlight=False, soft_wrap=True)
         if limit is not None and len(messages) > limit:
             console.print(f"  … {len(messages) - limit} more (--all)", highlight=False)
     for warning in found.warnings:
-        console.print(f"[yellow]look at:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]look at:[/] {markup(warning)}", highlight=False, soft_wrap=True)
     if found.healthy:
         console.print("[green]healthy:[/] every sample can be used.")
     elif found.expected_layout:
-        console.print(f"Expected layout: {escape(found.expected_layout)}.", highlight=False, soft_wrap=True)
+        console.print(f"Expected layout: {markup(found.expected_layout)}.", highlight=False, soft_wrap=True)
 
 
 def _range(spread: tuple[int, int, int]) -> str:

@@ -15,6 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from harness.text import visible
+
 _LINE_EVERY_S = 20.0
 
 
@@ -28,26 +30,30 @@ class Bar:
     """
 
     def __init__(self, title: str, total: int, console: Console):
-        self.title, self.total, self.console = title, total, console
+        self.title, self.total, self.console = visible(title), total, console
         self.count = 0
         self._note = ""
         self._bar: Progress | None = None
         self._started = self._last_line = time.monotonic()
         if console.is_terminal and total:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=30),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
             )
-            left = (TextColumn("left"), TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}[/]"))
+            left = (
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", style="dim", markup=False),
+            )
             self._bar = Progress(*columns, *left, console=console, transient=False)
-            self._task = self._bar.add_task(title, total=total, note="")
+            self._task = self._bar.add_task(self.title, total=total, note="")
 
     def advance(self, note: str = "", items: int = 1) -> None:
         """One more item (or several) done; `note` says what it was."""
         self.count += items
-        self._note = note
+        self._note = note = visible(note)
         if self._bar is not None:
             self._bar.update(self._task, advance=items, note=note)
         elif time.monotonic() - self._last_line > _LINE_EVERY_S:

@@ -70,14 +70,15 @@ def run(arguments: Sequence[str]) -> int:
     if given.show:
         from omegaconf import OmegaConf
 
-        print(OmegaConf.to_yaml(config, resolve=True), end="")
+        from harness.planning.environment import recorded
+
+        print(OmegaConf.to_yaml(OmegaConf.create(recorded(config))), end="")
         return 0
     from harness.planning.plan import make_plan
 
     plan = make_plan(root, config, root.picked(given.overrides, "variant"))
-    from rich.console import Console
-
     from harness.clicking.quality import set_threads
+    from harness.console import Console
     from harness.executors.sweeping import Sweep
     from harness.results import summary
 
@@ -87,7 +88,10 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     restart = list(arguments) == sys.argv[1:]  # the process is this command and nothing else
     command = shlex.join(["python", "-m", "harness.sweep", *arguments])
-    return Sweep(plan, config, Console(stderr=True), command, restart).run()
+    sweep = Sweep(plan, config, Console(stderr=True), command, restart)
+    if root.config_dir is not None:
+        sweep.trusted.append(f"--config-dir={root.config_dir}")
+    return sweep.run()
 
 
 def config_dir(arguments: Sequence[str]) -> str | None:

@@ -8,9 +8,8 @@ from harness import surroundings  # noqa: F401  (first: it puts right what this 
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from harness import cli
+from harness.console import Console, markup
 from harness.errors import UserError, near_miss
 
 _KEYS = ("run", "uri", "experiment", "timeout_s")
@@ -41,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
         raise UserError(
             f"cannot deliver to {where}: {' '.join(str(error).split())[:300]}. Nothing is lost; try again."
         ) from error
-    Console().print(f"delivered {out} to {uri}", highlight=False)
+    Console().print(f"delivered {markup(out)} to {markup(uri)}", highlight=False)
     return 0
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import unicodedata
 
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Unicode's marks of writing direction."""
+
 
 def printable(text: str | os.PathLike[str]) -> str:
     r"""The text on one line and free of what UTF-8 cannot encode.
@@ -20,6 +23,17 @@ def printable(text: str | os.PathLike[str]) -> str:
         return plain
     decoded = plain.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() or not _control(c) else ascii(c)[1:-1] for c in decoded)
+
+
+def visible(text: str | os.PathLike[str]) -> str:
+    r"""The text as it may stand in a line that people read: printable, and in the order in which it was written.
+
+    Marks that turn the direction of what follows are written out (`\u202e`): they make `gpj.exe` look like `exe.jpg`.
+
+    >>> visible("a" + chr(0x202E) + "b") == "a" + chr(92) + "u202eb"
+    True
+    """
+    return "".join(f"\\u{ord(c):04x}" if c in _TURNING else c for c in printable(text))
 
 
 def sample_name(stem: str) -> str:

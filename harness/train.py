@@ -13,11 +13,12 @@ from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from harness import cli
+from harness.console import Console, markup
 from harness.errors import UserError, near_miss
 from harness.planning.config import Config, overlay, plain
+from harness.planning.environment import recorded
 
 HELP = """\
 Trains a variant under simulated clicks. The same command again goes on from the last checkpoint, to the same numbers.
@@ -50,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
     root = Config(given.config_dir)
     config = compose(root, given.overrides)
     if given.show:
-        print(OmegaConf.to_yaml(config, resolve=True), end="")
+        print(OmegaConf.to_yaml(OmegaConf.create(recorded(config))), end="")
         return 0
     if config.plan:
         return run_plan(config, [*arguments])
@@ -115,7 +116,8 @@ def run_one(root: Config, config: DictConfig) -> int:
             _deliver(folder, config, console)
             text = ", ".join(f"{k.removeprefix('val_')} {v:.3f}" for k, v in found.items())
             console.print(
-                f"{name}: {settings.steps} steps done{': ' + text if text else ''}; {folder}", highlight=False
+                f"{markup(name)}: {settings.steps} steps done{': ' + text if text else ''}; {markup(folder)}",
+                highlight=False,
             )
     finally:
         world.close()
@@ -235,7 +237,7 @@ def _deliver(folder: Path, config: DictConfig, console: Console) -> None:
     settings = plain(config.tracking)
     deliver = getattr(tracking, "try_deliver_training", None)
     if settings["enabled"] and deliver is not None:
-        console.print(deliver(folder, settings), highlight=False)
+        console.print(markup(deliver(folder, settings)), highlight=False)
 
 
 main = cli.main_guard(run)

@@ -7,12 +7,15 @@ from harness import surroundings  # noqa: F401  (first: it puts right what this 
 # isort: split
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli import EXIT_UNDECIDED, main_guard
 from harness.errors import UserError, near_miss
+from harness.planning.config import Config
+from harness.planning.disk import Trust
 
 if TYPE_CHECKING:
     from reports.read.runs import Run
@@ -22,24 +25,46 @@ Makes tables, plots and one self-contained page of a finished (or unfinished) sw
 
   python -m reports run=runs/dha                         everything, into runs/dha/report
   python -m reports run=runs/dha out=DIR episodes=0      into DIR, without replayed episodes
+  python -m reports run=runs/dha --config-dir DIR        with episodes of your own classes, from your modules in DIR
   python -m reports run=runs/dha table=main              one table on the screen (format=md|csv|tex)
   python -m reports compare runs/a runs/b [out=DIR]      what changed between two runs
   python -m reports history runs/a runs/b runs/c         several runs over time: did the last one get worse?
   python -m reports mlflow.experiment=NAME [mlflow.runs=[ID,NAME]] [mlflow.uri=URI]
                                                          the same from a tracking server; several runs: compared too
 tables: failures, quality, compare, sizes, latency, scaling, flops, main, ablation, baselines, published
-settings: run, out, table, format, episodes (seconds for replaying, default 15), mlflow.experiment, .runs, .uri
+settings: run, out, table, format, episodes (seconds for replaying, default 15), mlflow.experiment, .runs, .uri,
+          environment (names of variables that ${oc.env:NAME} in the run's configuration may read)
+A run may come from anybody: only classes of this project and of --config-dir are built (docs/security.md).
 exit codes: 0 done; history: everything was judged and nothing got worse
             1 history: something got worse
             2 a setting is wrong
             3 history: nothing got worse, but for some variant the primary metric was not compared, or too few samples
               differ to tell; compare: this holds for every variant
 """
-KEYS = ("run", "out", "table", "format", "episodes", "mlflow.experiment", "mlflow.runs", "mlflow.uri")
+KEYS = ("run", "out", "table", "format", "episodes", "environment", "mlflow.experiment", "mlflow.runs", "mlflow.uri")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The command; returns the exit code."""
+    """The command; returns the exit code.
+
+    Raises:
+        UserError: a setting is wrong, or the files of a run do not hold what a sweep writes.
+    """
+    try:
+        return _run(arguments)
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
+        # A folder from elsewhere may hold any value in any place; where that was met is said, for who looks for a bug.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"no report can be made: {type(error).__name__}: {' '.join(str(error).split())} "
+            f"({Path(place.filename).name}, line {place.lineno}). The run holds something else than harness.sweep "
+            "writes; repeat the sweep's command."
+        ) from error
+
+
+def _run(arguments: Sequence[str]) -> int:
     if not arguments or any(a in ("-h", "--help", "help") for a in arguments):
         print(HELP, end="")
         return 0
@@ -55,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     from reports.pages.assemble import build
 
-    print(build(given["run"], given.get("out"), _seconds(given)))
+    print(build(given["run"], given.get("out"), _seconds(given), _trust(given)))
     return 0
 
 
@@ -66,7 +91,14 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
         UserError: an argument without `=`, or an unknown key.
     """
     given = {}
-    for argument in arguments:
+    waiting = [*arguments]
+    while waiting:
+        argument = waiting.pop(0)
+        if argument == "--config-dir":
+            argument += f"={waiting.pop(0)}" if waiting else ""
+        if argument.startswith("--config-dir="):
+            given["config-dir"] = argument.partition("=")[2]
+            continue
         key, equals, value = argument.partition("=")
         if not equals:
             raise UserError(f"cannot read {argument!r}: arguments look like key=value, for example run=runs/dha.")
@@ -74,6 +106,13 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
             raise UserError(f"unknown setting {key!r}. {near_miss(key, KEYS)}")
         given[key] = value
     return given
+
+
+def _trust(given: dict[str, str]) -> Trust:
+    """What the user vouches for in this command."""
+    folder = given.get("config-dir")
+    names = given.get("environment", "").strip("[]").split(",")
+    return Trust(Config(folder).config_dir, frozenset(name.strip() for name in names if name.strip()))
 
 
 def one_table(path: str, name: str, form: str) -> str:
@@ -139,7 +178,7 @@ def _from_mlflow(given: dict[str, str]) -> int:
             replace(read(path), source=f"mlflow.experiment={experiment} mlflow.runs={run_id}") for run_id, path in found
         ]
         for one in runs:
-            print(write(one, out if len(runs) == 1 else out / one.path.name, _seconds(given)))
+            print(write(one, out if len(runs) == 1 else out / one.path.name, _seconds(given), _trust(given)))
         if len(runs) > 1:
             kind = "compare" if len(runs) == 2 else "history"
             return _concluded(runs, out / kind, kind)

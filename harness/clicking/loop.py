@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from harness.clicking.records import ClickRow, Episode
+from harness.planning.environment import hide
 from harness.protocol import Protocol as ClickProtocol
 from harness.sample import Sample
 from harness.scoring.overlap import BoundaryIoU, IoU, size_bin
@@ -107,7 +108,7 @@ def failed_episode(sample: str, error: BaseException, fatal: bool = False) -> Ep
     """What the store keeps of an episode that could not be run."""
     text = " ".join(str(error).split()) or "no message"
     stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return Episode(sample, error=f"{type(error).__name__}: {text}", traceback=stack[-4000:], fatal=fatal)
+    return Episode(sample, error=hide(f"{type(error).__name__}: {text}"), traceback=hide(stack)[-4000:], fatal=fatal)
 
 
 def _mask(scores: Any, threshold: float, shape: tuple[int, ...]) -> np.ndarray:

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from harness.clicking.limits import Guard
 from harness.clicking.loop import failed_episode
 from harness.clicking.quality import Work
 from harness.clicking.records import Result, Weights
+from harness.console import Console
 from harness.errors import UserError
 from harness.executors import submit
 from harness.executors.jobs import ProcessEnded, Watched
@@ -70,7 +70,7 @@ class Clicking:
             return
         self.underway.dataset = data.name
         work = Work(
-            {v: cell.variant.config for v, (cell, _) in files.items()},
+            {v: cell.variant.shown for v, (cell, _) in files.items()},
             data.config,
             protocol,
             {},

@@ -10,13 +10,14 @@ import time
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from harness import cli
+from harness.console import Console, markup
 from harness.executors.clicking import Clicking
 from harness.executors.underway import Underway
 from harness.machine.features import EMULATED, running_precision
 from harness.planning.config import plain
+from harness.planning.environment import named
 from harness.planning.plan import Cell, Plan
 from harness.results import resuming, stages, summary
 from harness.results import tables as outcome
@@ -34,6 +35,9 @@ class Sweep:
     """
 
     def __init__(self, plan: Plan, config: DictConfig, console: Console, command: str, restart: bool = False):
+        names = variables(plan)
+        # What the user vouches for in this command holds for the report that it makes.
+        self.trusted = [f"environment={','.join(names)}"] if names else []
         self.plan, self.config, self.console, self.command = plan, config, console, command
         self.measure: dict[str, Any] = plain(config.measure)
         self.restart = restart
@@ -49,9 +53,9 @@ class Sweep:
             tables = outcome.Tables()
             for variant in self.plan.variants:
                 if "emulated" in running_precision(str(variant.config.get("precision", "fp32"))):
-                    self.console.print(f"[yellow]note:[/] {variant.name}: {EMULATED}", highlight=False)
+                    self.console.print(f"[yellow]note:[/] {markup(variant.name)}: {EMULATED}", highlight=False)
                 for text in self.plan.protocol.deviations(variant.config):
-                    self.console.print(f"[yellow]note:[/] {variant.name}: {text}", highlight=False)
+                    self.console.print(f"[yellow]note:[/] {markup(variant.name)}: {markup(text)}", highlight=False)
             try:
                 if self.measure.get("quality", True):
                     with live.following(store.out, plain(self.config.tracking)):
@@ -81,7 +85,7 @@ class Sweep:
             self.machines.write()
 
     def _tell(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(markup(text), highlight=False, soft_wrap=True)
 
     def _cell(self, cell: Cell) -> CellFile:
         return self.store.cell(cell.key, outcome.cell_header(cell))
@@ -97,12 +101,12 @@ class Sweep:
 
             message = tracking.try_deliver(self.store.out, plain(self.config.tracking))
             if message:
-                self.console.print(message, highlight=False)
+                self.console.print("\n".join(map(markup, message.splitlines())), highlight=False)
 
     def _report(self) -> None:
         """The report is a program of its own: harness never imports reports."""
         done = subprocess.run(
-            [sys.executable, "-m", "reports", f"run={self.store.out}"],
+            [sys.executable, "-m", "reports", f"run={self.store.out}", *self.trusted],
             capture_output=True,
             text=True,
             check=False,
@@ -110,7 +114,7 @@ class Sweep:
         if done.returncode:
             last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
             self.console.print(
-                f"[yellow]no report:[/] {last} (repeat with: python -m reports run={self.store.out})",
+                f"[yellow]no report:[/] {markup(last)} (repeat with: python -m reports run={markup(self.store.out)})",
                 highlight=False,
             )
 
@@ -127,3 +131,8 @@ def _terminate_like_interrupt() -> Any:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def variables(plan: Plan) -> list[str]:
+    """Environment variables that the plan's variants and data sets read; its report may read them too."""
+    return sorted(named([v.shown for v in plan.variants]) | named([d.config for d in plan.datasets]))

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import UserError, near_miss
 from harness.planning import user_yaml
+from harness.planning.environment import containers, recorded
 from harness.planning.overrides import quoted, readable
 
 GROUPS = ("ablation", "variant", "dataset", "protocol", "measure")
@@ -90,7 +91,7 @@ class Config:
                 whole = hydra_compose("empty", overrides=[*search_path, f"+{group}={name}"])
             except (HydraException, OmegaConfBaseException) as error:
                 raise UserError(self._explain(error, [f"{group}={name}"], search_path)) from error
-        alone = OmegaConf.create(plain(whole[group]))
+        alone = OmegaConf.create(recorded(whole[group]))
         assert isinstance(alone, DictConfig)
         return overlay(alone, extra or {}, f"{group} {name!r}")
 
@@ -176,14 +177,7 @@ def overlay(base: DictConfig, extra: Mapping[str, Any], what: str) -> DictConfig
 
 def plain(config: Any) -> Any:
     """Resolved plain Python containers of a configuration node; UserError for an interpolation that leads nowhere."""
-    if not OmegaConf.is_config(config):
-        return config
-    try:
-        return OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None)
-        where = f"setting {key!r}: " if key else ""
-        raise UserError(f"{where}{(str(error).splitlines() or [''])[0]}") from error
+    return containers(config) if OmegaConf.is_config(config) else config
 
 
 def build(config: Mapping[str, Any], what: str) -> Any:
@@ -193,7 +187,7 @@ def build(config: Mapping[str, Any], what: str) -> Any:
         UserError: the class cannot be imported, does not take these arguments, or refuses their values.
     """
     try:
-        return instantiate(_at_home(dict(config)), _convert_="all")
+        return instantiate(at_home(dict(config)), _convert_="all")
     except Exception as error:
         # Hydra wraps whatever the constructor raised; the cause is what the user needs to read.
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ is not None else error
@@ -204,12 +198,12 @@ def build(config: Mapping[str, Any], what: str) -> Any:
         raise cause from error
 
 
-def _at_home(config: Any) -> Any:
+def at_home(config: Any) -> Any:
     """The same configuration with the annotators' module where it is now; users' protocol files name the old place."""
     if isinstance(config, dict):
-        return {key: _at_home(value) for key, value in config.items()}
+        return {key: at_home(value) for key, value in config.items()}
     if isinstance(config, list):
-        return [_at_home(value) for value in config]
+        return [at_home(value) for value in config]
     if isinstance(config, str) and config.startswith("harness.annotators."):
         return config.replace("harness.annotators.", "harness.clicking.annotators.", 1)
     return config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.utils import get_object
@@ -14,6 +14,7 @@ from harness.datasets.doubts import refuse_whole_images
 from harness.errors import UserError, near_miss
 from harness.planning import code
 from harness.planning.config import Config, build, overlay, plain
+from harness.planning.environment import recorded
 from harness.planning.identity import KEY, METRICS, PRECISIONS, PROTOCOL, require_stable
 from harness.planning.stamps import weights_stamp
 from harness.protocol import Protocol
@@ -21,15 +22,25 @@ from harness.protocol import Protocol
 
 @dataclass(frozen=True)
 class Variant:
-    """A segmenter's configuration under the name that it has in the tables."""
+    """A segmenter's configuration under the name that it has in the tables.
+
+    Attributes:
+        name: in the tables.
+        config: resolved; may hold secrets of the environment, so it is never written down.
+        shown: the same as it may be stored, with `${oc.env:NAME}` for what the environment gave.
+    """
 
     name: str
     config: dict[str, Any]
+    shown: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        precision = self.config.get("precision")
-        if isinstance(precision, str) and precision in PRECISIONS:
-            object.__setattr__(self, "config", {**self.config, "precision": PRECISIONS[precision]})
+        for part in ("config", "shown"):
+            settings = getattr(self, part) or self.config
+            precision = settings.get("precision")
+            if isinstance(precision, str) and precision in PRECISIONS:
+                settings = {**settings, "precision": PRECISIONS[precision]}
+            object.__setattr__(self, part, settings)
 
     def make(self) -> Any:
         """Build the segmenter; UserError if its settings are wrong."""
@@ -38,7 +49,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class DatasetPlan:
-    """A data set that loads, with the digest of the selected samples."""
+    """A data set that loads, with the digest of the selected samples.
+
+    `config` is as it may be stored: `${oc.env:NAME}` stands for what the environment gave.
+    """
 
     name: str
     config: dict[str, Any]
@@ -173,7 +187,7 @@ def _digest(dataset: Any, label: str) -> str:
 
 
 def _variants(root: Config, config: DictConfig, picked: str | None) -> list[Variant]:
-    offered = plain(config.ablation.variants) or {}
+    offered = recorded(config.ablation.variants) or {}
     if isinstance(offered, list):
         offered = dict.fromkeys(map(str, offered))
     if not isinstance(offered, dict) or not all(v is None or isinstance(v, dict) for v in offered.values()):
@@ -199,16 +213,17 @@ def _variants(root: Config, config: DictConfig, picked: str | None) -> list[Vari
             raise UserError(f"unknown variant {name!r}. {near_miss(name, [*offered, *root.options('variant')])}")
         try:
             if name in offered:
-                settings = _switched(root, config, name, dict(offered[name] or {}))
+                node = _switched(root, config, name, dict(offered[name] or {}))
             elif name == picked:  # with what the command line says of it: variant=NAME variant.size=512
-                settings = plain(config.variant)
+                node = config.variant
             else:
-                settings = plain(root.load("variant", name))
+                node = root.load("variant", name)
+            settings = plain(node)
             require_segmenter(name, settings)
         except UserError as error:
             where = root.file("variant", name)
             raise (error if name in str(error) else UserError(f"{where}: {error}")) from error
-        made.append(Variant(name, settings))
+        made.append(Variant(name, settings, recorded(node)))
     return made
 
 
@@ -231,17 +246,17 @@ def require_segmenter(name: str, config: Any) -> None:
         )
 
 
-def _switched(root: Config, config: DictConfig, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+def _switched(root: Config, config: DictConfig, name: str, settings: dict[str, Any]) -> DictConfig:
     """An ablation's entry: settings over the command line's `variant`, or over another file of the group."""
     other = settings.pop("variant", None)
     if other is None:
-        return plain(overlay(config.variant, settings, f"variant {name!r} of ablation {config.ablation.name!r}"))
-    return plain(root.load("variant", str(other), settings))
+        return overlay(config.variant, settings, f"variant {name!r} of ablation {config.ablation.name!r}")
+    return root.load("variant", str(other), settings)
 
 
 def _datasets(root: Config, config: DictConfig) -> list[DatasetPlan]:
-    configs: dict[str, dict[str, Any]] = {}
-    several = plain(config.datasets) or {}
+    configs: dict[str, DictConfig] = {}
+    several = recorded(config.datasets) or {}
     if not isinstance(several, dict) or not all(v is None or isinstance(v, dict) for v in several.values()):
         raise UserError(
             "datasets: names each data set with its settings, for example {grabcut: {root: DIR}, mine: {dataset: "
@@ -249,11 +264,12 @@ def _datasets(root: Config, config: DictConfig) -> list[DatasetPlan]:
         )
     for label, given in ((str(k), v) for k, v in several.items()):
         settings = dict(given or {})
-        configs[label] = plain(root.load("dataset", settings.pop("dataset", label), settings))
+        configs[label] = root.load("dataset", settings.pop("dataset", label), settings)
     if not configs:
-        configs[""] = plain(config.dataset)
+        configs[""] = config.dataset
     plans = []
-    for label, settings in configs.items():
+    for label, node in configs.items():
+        settings = plain(node)
         dataset = build(settings, f"dataset {label or settings.get('name', '')!r}")
         lacks = [part for part in ("names", "load", "digest", "name", "__len__") if not hasattr(dataset, part)]
         if lacks:
@@ -265,5 +281,5 @@ def _datasets(root: Config, config: DictConfig) -> list[DatasetPlan]:
         if len(dataset) == 0:
             raise UserError(f"data set {label or dataset.name!r} has no samples; check root, limit and shard.")
         refuse_whole_images(dataset)
-        plans.append(DatasetPlan(label or dataset.name, settings, dataset, _digest(dataset, label)))
+        plans.append(DatasetPlan(label or dataset.name, recorded(node), dataset, _digest(dataset, label)))
     return plans

@@ -15,7 +15,18 @@ _MOST_NODES = 100_000
 _EXAMPLE = "it holds `key: value` lines, as the files in sweeps/ do"
 
 
-def check(path: Path) -> None:
+def load(path: Path, largest: int = _LARGEST) -> dict[str, Any]:
+    """The plain values of a configuration file that `check` lets through.
+
+    Raises:
+        UserError: as `check`.
+    """
+    check(path, largest)
+    value: dict[str, Any] = yaml.safe_load(path.read_bytes().decode("utf-8-sig"))
+    return value
+
+
+def check(path: Path, largest: int = _LARGEST) -> None:
     """Read a configuration file without making anything of it.
 
     Raises:
@@ -23,8 +34,10 @@ def check(path: Path) -> None:
             that grow without end.
     """
     try:
-        if path.stat().st_size > _LARGEST:
-            raise UserError(f"{path}: larger than 1 MiB; a configuration file is small: {_EXAMPLE}.")
+        if not path.is_file():
+            raise UserError(f"{path}: no plain file; {_EXAMPLE}.")
+        if path.stat().st_size > largest:
+            raise UserError(f"{path}: larger than {largest >> 20} MiB; a configuration file is small: {_EXAMPLE}.")
         text = path.read_bytes().decode("utf-8-sig")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         nodes = 0 if node is None else _expanded(node, {}, ())

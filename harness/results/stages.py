@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 
 from harness.clicking.records import BadRecord
+from harness.console import Console, markup
 from harness.datasets.loader import load
 from harness.errors import SampleError, UserError
 from harness.flops import measure as flops
@@ -42,7 +42,7 @@ def measure(
 
     What an earlier run of the same plan and settings left on disk without an error is read back instead.
     """
-    variants = {v.name: v.config for v in plan.variants}
+    variants = {v.name: v.shown for v in plan.variants}
     wanted = [name for name in ("flops", "latency") if settings.get(name)]
     if not wanted:
         return
@@ -52,7 +52,7 @@ def measure(
         machines.measure_peaks(quick)
     tables.machine = machines.current
     machines.write()
-    precisions = {name: str(config.get("precision", "fp32")) for name, config in variants.items()}
+    precisions = {v.name: str(v.config.get("precision", "fp32")) for v in plan.variants}
     samples = workload_samples(plan, int(settings.get("samples", 4)))
     steps: dict[str, Callable[[], pd.DataFrame]] = {
         "flops": lambda: flops.measure(
@@ -239,4 +239,4 @@ def now() -> str:
 
 
 def _tell(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False)
+    console.print(markup(text), highlight=False)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from harness.clicking.loop import Truth, encode, run_episode
 from harness.clicking.records import Weights
+from harness.console import Console, markup
 from harness.planning.config import plain
 from harness.planning.plan import DatasetPlan, Plan, Variant
 from harness.results.tables import Tables
@@ -41,7 +41,7 @@ def print_plan(plan: Plan, config: DictConfig, console: Console) -> None:
     from dataclasses import replace
 
     measure: dict[str, Any] = plain(config.measure)
-    table = Table(title=f"{plan.name}: {plan.title}".rstrip(": "), title_justify="left")
+    table = Table(title=markup(f"{plan.name}: {plan.title}".rstrip(": ")), title_justify="left")
     for column in ("cell", "variant", "data set", "samples", "weights", "clicks, about"):
         table.add_column(column, justify="right" if column in ("samples", "clicks, about") else "left")
     total = 0.0
@@ -52,7 +52,9 @@ def print_plan(plan: Plan, config: DictConfig, console: Console) -> None:
             total += seconds * len(data.dataset)
             name = f"{data.name} ({data.note})" if data.note else data.name
             about = _duration(seconds * len(data.dataset))
-            table.add_row(cell.key[:8], cell.variant.name, name, str(len(data.dataset)), weights, about)
+            table.add_row(
+                cell.key[:8], markup(cell.variant.name), markup(name), str(len(data.dataset)), markup(weights), about
+            )
     console.print(table)
     parts = [f"clicks about {_duration(total)}"] if measure.get("quality", True) else []
     if measure.get("latency"):
@@ -60,7 +62,8 @@ def print_plan(plan: Plan, config: DictConfig, console: Console) -> None:
     if measure.get("flops"):
         parts.append("FLOPs on top")
     console.print(
-        f"protocol {plan.protocol.name}, out={config.out}; {', '.join(parts)}. Nothing was run or written.",
+        f"protocol {markup(plan.protocol.name)}, out={markup(config.out)}; {', '.join(parts)}. "
+        "Nothing was run or written.",
         highlight=False,
     )
 
@@ -82,13 +85,13 @@ def print_summary(plan: Plan, tables: Tables, out: Path, seconds: float, console
         _print_dataset(plan, data, tables, console)
     if not tables.failures.empty:
         console.print(
-            f"[bold yellow]{len(tables.failures)} failures[/], see {out / 'failures.csv'}; the first:",
+            f"[bold yellow]{len(tables.failures)} failures[/], see {markup(out / 'failures.csv')}; the first:",
             highlight=False,
         )
         first = tables.failures.iloc[0]
         where = ", ".join(str(first[k]) for k in ("stage", "variant", "dataset", "sample") if first[k])
-        console.print(f"  {where}: {first['error']}", highlight=False, markup=False)
-    console.print(f"done in {_duration(seconds)}; rows, tables and report: {out}", highlight=False)
+        console.print(markup(f"  {where}: {first['error']}"), highlight=False)
+    console.print(f"done in {_duration(seconds)}; rows, tables and report: {markup(out)}", highlight=False)
 
 
 def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Console) -> None:
@@ -104,8 +107,10 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
     samples = {name: int(rows["samples"].max()) for name, rows in summary.groupby("variant")}
     partial = len({samples.get(v.name, 0) for v in plan.variants} | {whole}) > 1
     table = Table(
-        title=f"{data.name}{note}: {whole} sample{'' if whole == 1 else 's'}, "
-        f"protocol {protocol.name}, up to {protocol.clicks} clicks",
+        title=markup(
+            f"{data.name}{note}: {whole} sample{'' if whole == 1 else 's'}, "
+            f"protocol {protocol.name}, up to {protocol.clicks} clicks"
+        ),
         caption=f"with 95 % intervals (too few: below {FEWEST} images); times are medians of later clicks, ms"
         + ("; means are over each variant's own samples and do not rank variants" if partial else ""),
         title_justify="left",
@@ -132,7 +137,7 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
             cells.append(_gmacs(tables.flops, variant.name))
         base = " (base)" if variant.name == plan.base else ""
         own = [f"{samples.get(variant.name, 0)} of {whole}"] if partial else []
-        table.add_row(variant.name + base, status.get(variant.name, ""), *own, *cells)
+        table.add_row(markup(variant.name) + base, markup(status.get(variant.name, "")), *own, *cells)
     console.print(table)
     for line in readings(tables.compare, data.name, protocol.primary, status):
         console.print(line, highlight=False, markup=False)

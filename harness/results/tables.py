@@ -12,7 +12,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from harness.machine import describe
-from harness.planning.config import plain
+from harness.planning.environment import hide, recorded
 from harness.planning.identity import METRICS, PROTOCOL, STATISTICS, protocol_label
 from harness.planning.plan import Cell, Plan
 from harness.results.cells import CellFile
@@ -35,7 +35,7 @@ class Tables:
 
     def fail(self, stage: str, variant: str, error: str, dataset: str = "", sample: str = "") -> None:
         """Record something that could not be measured."""
-        row = pd.DataFrame([[stage, variant, dataset, sample, error]], columns=FAILURE_COLUMNS)
+        row = pd.DataFrame([[stage, variant, dataset, sample, hide(error)]], columns=FAILURE_COLUMNS)
         self.failures = row if self.failures.empty else pd.concat([self.failures, row], ignore_index=True)
 
 
@@ -44,7 +44,7 @@ def cell_header(cell: Cell) -> CellHeader:
     return CellHeader(
         cell=cell.key,
         variant=cell.variant.name,
-        variant_config=cell.variant.config,
+        variant_config=cell.variant.shown,
         dataset=cell.data.name,
         dataset_config=cell.data.config,
         dataset_digest=cell.data.digest,
@@ -66,14 +66,14 @@ def configuration(plan: Plan, config: DictConfig, command: str) -> dict[str, Any
     return {
         "command": command,
         "ablation": {"name": plan.name, "title": plan.title, "base": plan.base},
-        "variants": {v.name: v.config for v in plan.variants},
+        "variants": {v.name: v.shown for v in plan.variants},
         "datasets": {
             d.name: {"config": d.config, "digest": d.digest, "note": d.note, "samples": len(d.dataset)}
             for d in plan.datasets
         },
         "protocol": plan.protocol.record(),
         "primary": plan.protocol.primary,
-        "resolved": plain(config),
+        "resolved": recorded(config),
     }
 
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from harness.console import Console, markup
 from harness.errors import UserError
 from harness.machine import describe
 from harness.planning.config import Config, build, plain
+from harness.planning.environment import hide
 from harness.progress import Bar
 from harness.training.batches import Batches
 from harness.training.checkpoints import WEIGHTS, save_atomically, save_weights
@@ -80,7 +81,8 @@ class Data:
         if packed.skipped and self._talk:
             name, why = next(iter(packed.skipped.items()))
             self.console.print(
-                f"[yellow]{len(packed.skipped)} samples of {source.name} are left out[/], for example {name}: {why}",
+                f"[yellow]{len(packed.skipped)} samples of {markup(source.name)} are left out[/], "
+                f"for example {markup(name)}: {markup(why)}",
                 highlight=False,
             )
         return packed
@@ -117,7 +119,7 @@ def train(run: Run, data: Data, root: Config, config: DictConfig, world: World, 
     trainer = Trainer(trainee, batches, settings, run.folder, world, identity)
     resumed = trainer.resume()
     if resumed and world.first:
-        console.print(f"{run.name}: going on from step {trainer.step} of {settings.steps}", highlight=False)
+        console.print(f"{markup(run.name)}: going on from step {trainer.step} of {settings.steps}", highlight=False)
     validate = _validation(root, config, segmenter, settings) if world.first else None
     if world.first:
         write_record(run, data, trainer, "running")
@@ -159,7 +161,7 @@ def write_record(run: Run, data: Data, trainer: Trainer, status: str) -> None:
     record = {
         "name": run.name,
         "status": status,
-        "variant": run.variant,
+        "variant": hide(run.variant),
         "settings": run.settings.record(),
         "init": run.init,
         "data": {**data.digests(), "count": len(data.photographs), "skipped": data.photographs.skipped},
@@ -196,7 +198,8 @@ def load_init(trainee: Any, name: str, console: Console) -> None:
     fitting = {k: v.to(own[k].dtype) for k, v in entries.items() if k in own and own[k].shape == v.shape}
     module.load_state_dict(fitting, strict=False)
     console.print(
-        f"started from {name}: {len(fitting)} entries taken, {len(entries) - len(fitting)} do not fit", highlight=False
+        f"started from {markup(name)}: {len(fitting)} entries taken, {len(entries) - len(fitting)} do not fit",
+        highlight=False,
     )
 
 

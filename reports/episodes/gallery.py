@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from harness.planning.disk import Trust
 from reports.episodes.replay import CannotReplay, Episode, Replayer
 from reports.plots.quality import curve
 from reports.read.runs import Run
@@ -99,9 +100,9 @@ def partner(run: Run, means: dict[str, pd.Series], base: str) -> str | None:
     return max(others, key=lambda v: float((means[v] - means[base]).abs().mean()))
 
 
-def stories(run: Run, budget_s: float = 20.0) -> tuple[list[Story], list[str]]:
+def stories(run: Run, budget_s: float = 20.0, trust: Trust | None = None) -> tuple[list[Story], list[str]]:
     """Replayed episodes of every data set, and sentences about what could not be shown."""
-    replayer = Replayer(run, budget_s)
+    replayer = Replayer(run, budget_s, trust or Trust())
     told: list[Story] = []
     failed: dict[str, list[str]] = {}
     for dataset in run.datasets:

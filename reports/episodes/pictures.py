@@ -16,6 +16,7 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from harness.text import visible
 from reports.episodes.replay import Episode, Step, Trace
 from reports.plots.style import Plot, drawing
 
@@ -41,7 +42,7 @@ def strip(episode: Episode, name: str, heading: str) -> Plot:
     ratio = min(max(height / width, 0.45), 1.5)
     rows = 2 if traced else 1
     # An episode that ended early has few panels: heading and key are broken into lines that fit.
-    lines = textwrap.wrap(heading, round(cell * columns * _LETTERS_PER_INCH))
+    lines = textwrap.wrap(visible(heading), round(cell * columns * _LETTERS_PER_INCH))
     keys = min(len(_key()), max(2, round(cell * columns / 1.7)))
     more = 0.17 * (len(lines) + math.ceil(len(_key()) / keys) - 2)
     with drawing(cell * columns, (cell * ratio + 0.32) * rows + 0.72 + more, rows, columns) as (figure, axes):

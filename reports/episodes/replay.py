@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.planning.config import build
+from harness.planning.disk import Trust
+from harness.planning.environment import hide
 from harness.sample import Sample
 from harness.segmenter import Click
 from reports.read.runs import Run
@@ -87,11 +88,13 @@ class Replayer:
 
     Args:
         run: the run whose config.yaml says how to build everything.
+        trust: what of it may be built beside this project's own classes.
         budget_s: no new episode is begun after so many seconds.
     """
 
     run: Run
     budget_s: float = 20.0
+    trust: Trust = field(default_factory=Trust)
     _datasets: dict[str, Any] = field(default_factory=dict)
     _segmenters: dict[str, Any] = field(default_factory=dict)
     _samples: dict[tuple[str, str], Sample] = field(default_factory=dict)
@@ -121,21 +124,25 @@ class Replayer:
             threshold = self.run.threshold
             threshold = float(segmenter.threshold) if threshold is None else threshold
             steps = _steps(segmenter, threshold, self._embeddings[key], loaded, rows.sort_values("click"))
-        except Exception as error:
-            text = " ".join(str(error).split())
+        except (Exception, SystemExit) as error:
+            text = hide(" ".join(str(error).split()))
             raise CannotReplay(text or type(error).__name__) from error
         return Episode(variant, self.run.status(variant), dataset, loaded, steps, _difference(steps, loaded))
+
+    def _build(self, config: Mapping[str, Any]) -> Any:
+        """The object that a configuration of the run names, if it may be built."""
+        return replace(self.trust, run=self.run.path).build(config)
 
     def _sample(self, dataset: str, name: str) -> Sample:
         if (dataset, name) not in self._samples:
             if dataset not in self._datasets:
-                self._datasets[dataset] = build(_config(self.run.dataset_configs, dataset), f"dataset {dataset!r}")
+                self._datasets[dataset] = self._build(_config(self.run.dataset_configs, dataset))
             self._samples[dataset, name] = self._datasets[dataset].load(name)
         return self._samples[dataset, name]
 
     def _segmenter(self, variant: str) -> Any:
         if variant not in self._segmenters:
-            made = build(_config(self.run.variant_configs, variant), f"variant {variant!r}")
+            made = self._build(_config(self.run.variant_configs, variant))
             if hasattr(made, "keep_trace"):
                 made.keep_trace = True
             self._segmenters[variant] = made

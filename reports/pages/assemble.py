@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.planning.disk import Trust
 from reports.episodes import gallery, pictures
 from reports.pages import page
 from reports.plots import cost, parts, scaling
@@ -23,29 +25,31 @@ PAGE_LIMIT = 9_500_000
 FORMATS = {"md": table.to_markdown, "csv": table.to_csv, "tex": latex.to_latex}
 
 
-def build(run: str | Path, out: str | Path | None = None, episodes_s: float = 15.0) -> Path:
+def build(run: str | Path, out: str | Path | None = None, episodes_s: float = 15.0, trust: Trust | None = None) -> Path:
     """Write the report of a sweep's folder and return the path of its page.
 
     Args:
         run: folder of a sweep.
         out: folder of the report; `run/report` where None.
         episodes_s: seconds for replaying episodes; 0 leaves the gallery out.
+        trust: what of the run's configuration may be built beside this project's own classes; None: nothing.
 
     Raises:
         UserError: no sweep there, or the report's folder cannot be written.
     """
     source = read(run)
-    return write(source, Path(out).expanduser().absolute() if out is not None else source.path / "report", episodes_s)
+    folder = Path(out).expanduser().absolute() if out is not None else source.path / "report"
+    return write(source, folder, episodes_s, trust)
 
 
-def write(source: Run, folder: Path, episodes_s: float) -> Path:
+def write(source: Run, folder: Path, episodes_s: float, trust: Trust | None = None) -> Path:
     """Write the report of a run that was read, wherever it came from."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from error
     made, drawn = all_tables(source), all_plots(source)
-    told, problems = gallery.stories(source, episodes_s) if episodes_s > 0 else ([], [])
+    told, problems = gallery.stories(source, episodes_s, trust) if episodes_s > 0 else ([], [])
     strips = [_strips(number, story) for number, story in enumerate(told, 1)]
     try:
         if strips:
@@ -57,9 +61,7 @@ def write(source: Run, folder: Path, episodes_s: float) -> Path:
             strip.save(folder / "episodes", ("jpg",))
         shown = [page.shown(story, group) for story, group in zip(told, strips, strict=True)]
         path = folder / "index.html"
-        path.write_text(
-            _within_limit(source, made, drawn, shown, problems), encoding="utf-8", errors="backslashreplace"
-        )
+        write_text(path, _within_limit(source, made, drawn, shown, problems))
     except OSError as error:
         raise _unwritable(folder, error) from error
     return path
@@ -111,15 +113,32 @@ def all_plots(run: Run) -> list[Plot]:
     drawn += [cost.latency_over(run, "threads"), cost.latency_over(run, "resolution")]
     drawn += [cost.time_against_object(run, dataset) for dataset in run.datasets]
     drawn += [cost.time_against_boundary(run), scaling.exponents(run), scaling.attention(run)]
-    return [p for p in drawn if p is not None]
+    return distinct([p for p in drawn if p is not None])
+
+
+def distinct(drawn: Sequence[Plot]) -> list[Plot]:
+    """The plots, where two have one file name (names that differ in signs only) with a number behind the later one."""
+    taken: set[str] = set()
+    named = []
+    for plot in drawn:
+        name, count = plot.name, 1
+        while name in taken:
+            count += 1
+            name = f"{plot.name}-{count}"
+        taken.add(name)
+        named.append(plot if count == 1 else replace(plot, name=name))
+    return named
 
 
 def write_tables(made: Sequence[table.Table], folder: Path) -> None:
     """Each table as CSV, Markdown and LaTeX, and all of them in one document of each kind."""
     for one in made:
         for ending, writer in FORMATS.items():
-            (folder / f"{one.name}.{ending}").write_text(writer(one), encoding="utf-8", errors="backslashreplace")
-    (folder / "tables.md").write_text(
-        "\n".join(map(table.to_markdown, made)), encoding="utf-8", errors="backslashreplace"
-    )
-    (folder / "tables.tex").write_text(latex.document(made), encoding="utf-8", errors="backslashreplace")
+            write_text(folder / f"{one.name}.{ending}", writer(one))
+    write_text(folder / "tables.md", "\n".join(map(table.to_markdown, made)))
+    write_text(folder / "tables.tex", latex.document(made))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in UTF-8; what no UTF-8 can hold (parts of a name that was none) is written out as its code."""
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")

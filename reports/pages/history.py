@@ -99,11 +99,12 @@ def _write(
     conclusion: Conclusion,
     runs: Sequence[Run],
 ) -> Path:
-    from reports.pages.assemble import write_tables
+    from reports.pages.assemble import distinct, write_tables, write_text
 
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_tables(made, out)
+        drawn = distinct(drawn)
         for plot in drawn:
             plot.save(out)
         path = out / "index.html"
@@ -120,7 +121,7 @@ def _write(
             age=age,
             datasets=_datasets(runs),
         )
-        path.write_text(html, encoding="utf-8", errors="backslashreplace")
+        write_text(path, html)
     except OSError as error:
         raise UserError(
             f"cannot write to {out}: {error.strerror or error}. Choose another folder with out=DIR."

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from harness.text import visible
 from reports.episodes import player
 from reports.episodes.gallery import Story
 from reports.plots.style import Plot
@@ -56,7 +57,7 @@ def render(
         sizes=sorted({r.size_bin for t in made for r in t.rows} - {"", "all"}, key=quality.size_order),
         machine=first,
         machine_more=[pair for pair in machine if pair not in first],
-        protocol=_flat(run.config.get("protocol") or {"name": run.protocol()}),
+        protocol=_flat(_mapping(run.config.get("protocol")) or {"name": run.protocol()}),
         command=str(run.config.get("command") or f"python -m harness.sweep +ablation={run.name}"),
         report_command=f"python -m reports {run.source or f'run={_short(run.path)}'}",
     )
@@ -67,6 +68,7 @@ def fill(template: str, **values: Any) -> str:
     environment = Environment(
         loader=PackageLoader("reports.pages"),
         autoescape=select_autoescape(default=True, default_for_string=True),
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -80,6 +82,13 @@ def fill(template: str, **values: Any) -> str:
         script=Markup((folder / "page.js").read_text() + (folder / "player.js").read_text()),
         **values,
     )
+
+
+def _shown(value: Any) -> Any:
+    """What a template prints: texts without marks that turn the writing direction; line ends stay."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "\n".join(map(visible, value.split("\n")))
 
 
 def _short(path: Path) -> str:
@@ -162,6 +171,10 @@ def _sort_key(cell: object, column: Column) -> str:
         number = cell.measured if cell.measured is not None else cell.published
         return "" if number is None else repr(number)
     return str(cell)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

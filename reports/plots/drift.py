@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from reports.plots.style import Plot, drawing, looks
 from reports.read.metric_names import metric
 from reports.read.runs import Run
-from reports.read.words import label, slug
+from reports.read.words import label, lettering, slug
 from reports.tables.timeline import name, rules_of
 
 
@@ -51,7 +51,7 @@ def drift(runs: Sequence[Run], dataset: str, key: str = "noc90") -> Plot | None:
         ax.set_xticks(range(len(runs)), [name(run) for run in runs], rotation=20 if len(runs) > 3 else 0)
         ax.set_xlim(-0.4, len(runs) - 0.6)
         ax.set(ylabel=f"{m.title} ({m.unit})")
-        ax.set_title(dataset)
+        ax.set_title(lettering(dataset))
         if drawn:
             ax.legend(loc="best", handlelength=2.6)
     if not drawn:

@@ -12,7 +12,7 @@ from reports.plots.cost import KINDS, cpu
 from reports.plots.labels import label_points, plain_log
 from reports.plots.style import COLOURS, HATCHES, INK, MUTED, Plot, drawing, looks
 from reports.read.runs import Run
-from reports.read.words import label
+from reports.read.words import label, lettering
 from reports.tables import speed
 
 
@@ -50,7 +50,7 @@ def stacked(run: Run) -> Plot | None:
                         hatch=HATCHES[i % 8],
                         edgecolor="white",
                         linewidth=0.4,
-                        label=part,
+                        label=lettering(part),
                     )
                     left += table[part].to_numpy()
                 for y, total in enumerate(left):
@@ -134,14 +134,14 @@ def roofline(run: Run) -> Plot | None:
         plain_log(ax.xaxis, ax.get_xlim())
         plain_log(ax.yaxis, ax.get_ylim())
         if len(points) <= 6:
-            label_points(ax, [(x, y, f"{v}, {k}", look[v].colour) for x, y, v, k in points], size=7)
+            label_points(ax, [(x, y, f"{lettering(v)}, {k}", look[v].colour) for x, y, v, k in points], size=7)
         else:
             for variant in dict.fromkeys(p[2] for p in points):
-                ax.plot([], [], color=look[variant].colour, linewidth=4, label=variant)
+                ax.plot([], [], color=look[variant].colour, linewidth=4, label=lettering(variant))
             for kind in dict.fromkeys(p[3] for p in points):
                 ax.plot([], [], marks[kind], color=MUTED, markersize=7, label=KINDS[kind])
             figure.legend(loc="outside lower center", ncols=3, fontsize=7.5)
-        ax.set_title(f"Roofline · {speed.describe(run)}")
+        ax.set_title(f"Roofline · {lettering(speed.describe(run))}")
     told = "; ".join(f"{v} {k} {y:.1f} GFLOP/s at {x:.1f} FLOPs per byte" for x, y, v, k in points)
     return Plot(
         "roofline",

@@ -15,7 +15,7 @@ from reports.plots.cost import KINDS, cpu
 from reports.plots.labels import plain_log
 from reports.plots.style import INK, MUTED, Plot, drawing, looks
 from reports.read.runs import Run
-from reports.read.words import label
+from reports.read.words import label, lettering
 from reports.tables.cost import held, in_words
 
 TOTAL, OTHER = "total", "other"
@@ -98,7 +98,7 @@ def exponents(run: Run) -> Plot | None:
                 ax.axhline(between - 0.5, color=MUTED, linewidth=0.4)
             ax.grid(axis="y", visible=False)
             ax.set_xlabel(label_of_axis)
-            ax.set_title(f"Over {one.against} · {one.held}")
+            ax.set_title(f"Over {lettering(one.against)} · {lettering(one.held)}")
             ax.margins(x=0.06)
         handles = [axes[0].plot([], [], look[v].marker, color=look[v].colour, label=label(run, v))[0] for v in variants]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(variants), 5), fontsize=7.5)
@@ -124,7 +124,7 @@ def _dot(ax: Axes, y: float, line: dict[object, object], colour: str, marker: st
 
 
 def _step(kind: str, part: str) -> str:
-    return KINDS[kind] if part == TOTAL else f"{part}, {'encode' if kind == 'encode' else 'later clicks'}"
+    return KINDS[kind] if part == TOTAL else f"{lettering(part)}, {'encode' if kind == 'encode' else 'later clicks'}"
 
 
 def _span(values: object) -> float:

@@ -52,6 +52,7 @@ RC: Any = {
     "lines.markersize": 5,
     "text.color": INK,
     "hatch.linewidth": 0.6,
+    "text.parse_math": False,  # a variant may be called $\\frac{$
     "svg.fonttype": "path",
     "svg.hashsalt": "reports",
     "pdf.fonttype": 3,

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from harness.errors import UserError
+from harness.planning import user_yaml
 from harness.planning.identity import SCHEMA, STATISTICS, TIMING
 from harness.results.csv_tables import read_csv
 from reports.read.runs import Run
 from reports.read.schema import CLICKS, COMPARE, FAILURES, FLOPS, LATENCY, PARTS, SCALING, SUMMARY, TIMINGS
 
 NEWEST_SCHEMA = SCHEMA
+LARGEST = 8 << 20
+"""Bytes of config.yaml and machine.json."""
 
 
 def read(path: str | Path) -> Run:
@@ -85,13 +87,22 @@ def _mapping(path: Path, notes: list[str]) -> dict[str, Any]:
         notes.append(f"{path.name} is missing.")
         return {}
     try:
-        text = path.read_text()
-        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        value = _json(path) if path.suffix == ".json" else user_yaml.load(path, LARGEST)
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"cannot read {path}: {' '.join(str(error).split())}. Repeat the sweep's command; it writes the file anew."
         ) from error
-    return value if isinstance(value, dict) else {}
+    if not isinstance(value, dict):
+        raise UserError(
+            f"cannot read {path}: it holds no mapping. Repeat the sweep's command; it writes the file anew."
+        )
+    return value
+
+
+def _json(path: Path) -> Any:
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"larger than {LARGEST >> 20} MiB")
+    return json.loads(path.read_bytes())
 
 
 def _csv(path: Path, columns: Mapping[str, Any], notes: list[str], quiet: bool = False) -> pd.DataFrame:
@@ -256,7 +267,7 @@ def _derived(
         notes.append("summary.csv was made anew from the rows.")
     base = _nested(config, "ablation", "base") or (compare["base"].iloc[0] if len(compare) else None)
     summary = _completed(tables.summary(clicks, dict(record or {})), SUMMARY, paths["summary"], notes)
-    if base in set(clicks["variant"]):
+    if isinstance(base, str) and base in set(clicks["variant"]):
         compare = _completed(
             tables.compare(clicks, str(base), dict(record or {}), primary), COMPARE, paths["compare"], notes
         )

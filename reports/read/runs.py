@@ -82,14 +82,21 @@ class Run:
         given = self.config.get("datasets")
         if not isinstance(given, Mapping):
             return {}
-        return {str(k): dict(v.get("config", v)) for k, v in given.items() if isinstance(v, Mapping)}
+        configs = {str(k): v.get("config", v) for k, v in given.items() if isinstance(v, Mapping)}
+        return {name: dict(config) for name, config in configs.items() if isinstance(config, Mapping)}
+
+    def digest(self, dataset: str) -> str:
+        """Content digest of a data set as config.yaml keeps it, or ""."""
+        given = self.config.get("datasets")
+        entry = given.get(dataset) if isinstance(given, Mapping) else None
+        return str(entry.get("digest") or "") if isinstance(entry, Mapping) else ""
 
     @property
     def base(self) -> str | None:
         """The variant that the others are compared with; the first one where none is named."""
         named = self.ablation.get("base")
-        if named in self.variants:
-            return str(named)
+        if isinstance(named, str) and named in self.variants:
+            return named
         if len(self.compare):
             return str(self.compare["base"].iloc[0])
         return self.variants[0] if self.variants else None

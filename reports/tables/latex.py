@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.text import visible
 from reports.tables.table import Cell, Column, Table, Value
 
 _LATEX = {
@@ -23,6 +24,7 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
     "<": "$<$",
     ">": "$>$",
     '"': "''",
@@ -52,6 +54,7 @@ _LATEX = {
     "‘": "`",
     "’": "'",
 }
+_LIGATURES = "-,'"
 _GREEK = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "λ": "lambda", "μ": "mu", "σ": "sigma", "Δ": "Delta"}
 _RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", strict=True))
 _WIDE = 150
@@ -66,9 +69,10 @@ _FLOATS = 10
 
 def latex_escape(text: str) -> str:
     """Text that means itself in LaTeX; what its standard fonts cannot show becomes its code, such as U+4E2D."""
-    # Two hyphens (an option of a command) would become a dash.
+    # Two hyphens (an option of a command) would become a dash, two quotes another quote.
+    text = visible(text.replace("\n", " "))
     pairs = itertools.zip_longest(text, text[1:])
-    return "".join("-{}" if c == after == "-" else _character(c) for c, after in pairs)
+    return "".join(f"{c}{{}}" if c == after and c in _LIGATURES else _character(c) for c, after in pairs)
 
 
 def _character(c: str) -> str:
@@ -119,7 +123,7 @@ def to_latex(table: Table) -> str:
         for i in block:
             cells = [e.stacked if stacked else e.inline for e in written[i]]
             apart = "\\addlinespace " if i > block[0] and table.rows[i].dataset != table.rows[i - 1].dataset else ""
-            lines.append(apart + " & ".join(cells) + " \\\\")
+            lines.append(apart + _row(cells))
         if not table.rows:
             lines.append(f"\\multicolumn{{{len(table.columns)}}}{{c}}{{nothing to show}} \\\\")
         lines += ["\\bottomrule", "\\end{tabular}}"]
@@ -153,7 +157,12 @@ def _start(table: Table, number: int) -> list[str]:
             if group:
                 lines.append(f"\\cmidrule(lr){{{first}-{first + width - 1}}}")
             first += width
-    return [*lines, " & ".join(latex_escape(c.title) for c in table.columns) + " \\\\", "\\midrule"]
+    return [*lines, _row([latex_escape(c.title) for c in table.columns]), "\\midrule"]
+
+
+def _row(cells: Sequence[str]) -> str:
+    """A line of a table; after the line before, LaTeX would take a leading bracket or star for an option."""
+    return ("{}" if cells and cells[0].startswith(("[", "*")) else "") + " & ".join(cells) + " \\\\"
 
 
 def _blocks(heights: Sequence[int]) -> list[range]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from harness.text import visible
 
 
 @dataclass(frozen=True)
@@ -174,10 +177,10 @@ def _plain(value: float | None) -> str:
 
 def to_markdown(table: Table) -> str:
     """A pipe table; a cell with a published number reads `published \\| measured \\| difference`."""
-    lines = [f"### {table.title}", "", table.caption, ""]
+    lines = [f"### {markdown_escape(table.title)}", "", markdown_escape(table.caption), ""]
     if not table.rows:
         return "\n".join([*lines, "*Nothing to show.*", *_note_lines(table.notes)]) + "\n"
-    titles = [_pipe(f"{c.group} {c.title}".strip()) for c in table.columns]
+    titles = [markdown_escape(f"{c.group} {c.title}".strip()) for c in table.columns]
     body = [[_markdown_cell(cell, c) for cell, c in zip(row.cells, table.columns, strict=True)] for row in table.rows]
     widths = [max(len(line[i]) for line in [titles, *body]) for i in range(len(titles))]
     right = [any(isinstance(r.cells[i], Value) for r in table.rows) for i in range(len(titles))]
@@ -191,18 +194,30 @@ def to_markdown(table: Table) -> str:
 
 
 def _note_lines(notes: Sequence[str]) -> list[str]:
-    return ["", *[f"- {note}" for note in notes]] if notes else []
+    return ["", *[f"- {markdown_escape(note)}" for note in notes]] if notes else []
 
 
-def _pipe(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def markdown_escape(text: str) -> str:
+    r"""Text that means itself in Markdown (CommonMark, and GitHub's tables, formulas and strike-through).
+
+    >>> markdown_escape("dpe_off <b>[x](y)|$a$")
+    'dpe_off &lt;b&gt;\\[x\\](y)\\|\\$a\\$'
+    """
+    # An underscore inside a word emphasises nothing and stays readable.
+    escaped = re.sub(r"[\\`*\[\]|$~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", visible(text))
+    escaped = escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"^([#+\-=]|\d+[.)])", r"\\\1", escaped)
 
 
 def _markdown_cell(cell: Cell, column: Column) -> str:
     if not isinstance(cell, Value):
-        return _pipe(cell)
+        return markdown_escape(cell)
     if column.beside:
         mark = "" if cell.trusted or cell.published is None else "†"
         difference = cell.number(cell.difference, signed=True)
-        return _pipe(f"{cell.number(cell.published)}{mark} | {cell.text} | {difference}")
-    return _pipe(f"**{cell.number(cell.measured)}** {cell.interval}".strip() if cell.best else cell.text)
+        return f"{cell.number(cell.published)}{mark} \\| {_markdown_text(cell)} \\| {difference}"
+    return f"**{cell.number(cell.measured)}** {cell.interval}".strip() if cell.best else _markdown_text(cell)
+
+
+def _markdown_text(cell: Value) -> str:
+    return cell.text if cell.measured is not None else markdown_escape(cell.text)

@@ -26,5 +26,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole report of that sweep."""
     import reports
+    from harness.planning.disk import Trust
 
-    return reports.build(folder, tmp_path_factory.mktemp("report"))
+    return reports.build(folder, tmp_path_factory.mktemp("report"), trust=Trust(HERE))

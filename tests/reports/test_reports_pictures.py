@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
+from harness.planning.disk import Trust
 from reports.episodes import gallery, pictures, player, replay
 from reports.pages.assemble import all_plots
 from reports.plots import cost, labels, quality, style
@@ -18,6 +19,9 @@ from reports.plots import parts as plots_parts
 from reports.plots.style import Plot
 from reports.read import frames
 from reports.read.runs import Run
+
+SIMULATED = Trust(Path(__file__).resolve().parent)
+"""The simulated run's own classes lie beside the tests."""
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +220,7 @@ def test_gallery_chooses_by_the_rows(run: Run) -> None:
 
 
 def test_replay_gives_the_recorded_masks(run: Run) -> None:
-    again = replay.Replayer(run).episode("colourful", "wires", "shape_02")
+    again = replay.Replayer(run, trust=SIMULATED).episode("colourful", "wires", "shape_02")
     assert again.note == "" and len(again.steps) == 20
     truth = again.sample.mask == 1
     for step in again.steps:
@@ -226,12 +230,15 @@ def test_replay_gives_the_recorded_masks(run: Run) -> None:
 
 def test_replay_that_differs_says_so(run: Run) -> None:
     other = replace(run, clicks=run.clicks.assign(iou=run.clicks["iou"] * 0.5))
-    assert "differs from the recording" in replay.Replayer(other).episode("near", "shapes", "shape_01").note
+    assert (
+        "differs from the recording"
+        in replay.Replayer(other, trust=SIMULATED).episode("near", "shapes", "shape_01").note
+    )
 
 
 def test_replay_without_the_data_is_a_sentence(run: Run) -> None:
     config = {**run.config, "datasets": {"shapes": {"config": {"_target_": "nowhere.Data"}}}}
-    told, problems = gallery.stories(replace(run, config=config), 5)
+    told, problems = gallery.stories(replace(run, config=config), 5, SIMULATED)
     assert told == [] and any("nowhere" in p for p in problems)
 
 
@@ -244,7 +251,7 @@ def test_network_scale() -> None:
 
 def traced(run: Run) -> replay.Episode:
     """An episode with a made-up trace, as Inter2Former leaves one."""
-    episode = replay.Replayer(run).episode("near", "shapes", "shape_01")
+    episode = replay.Replayer(run, trust=SIMULATED).episode("near", "shapes", "shape_01")
     boundary = np.zeros((16, 16), bool)
     boundary[2:5, 3:7] = True
     experts = np.where(boundary, np.arange(256).reshape(16, 16) % 8, -1)
@@ -253,7 +260,9 @@ def traced(run: Run) -> replay.Episode:
 
 
 def test_strip_shows_the_clicks_and_the_parts(run: Run) -> None:
-    plain = pictures.strip(replay.Replayer(run).episode("near", "shapes", "shape_01"), "strip", "A heading")
+    plain = pictures.strip(
+        replay.Replayer(run, trust=SIMULATED).episode("near", "shapes", "shape_01"), "strip", "A heading"
+    )
     with_parts = pictures.strip(traced(run), "parts", "A heading")
     assert len(plain.figure.axes) == 5 and len(with_parts.figure.axes) == 10
     assert [ax.get_title(loc="left").split(" ·")[0] for ax in plain.figure.axes[:4]] == [

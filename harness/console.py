@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import rich.console
@@ -32,6 +33,9 @@ def markup(text: str | os.PathLike[str]) -> str:
     '[/b][xy]'
     """
     shown = visible(hide(os.fspath(text)))
-    body = shown.rstrip("\\")
-    tail = shown[len(body) :]
-    return body.replace("[", "[" + _NOTHING) + (tail * 2 + _NOTHING if tail else "")
+    return re.sub(r"(?P<bars>\\*)(?P<end>\[|$)", _apart, shown)
+
+
+def _apart(found: re.Match[str]) -> str:
+    bars = found["bars"] * 2 + _NOTHING if found["bars"] else ""
+    return bars + (f"[{_NOTHING}" if found["end"] else "")

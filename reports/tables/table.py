@@ -204,9 +204,9 @@ def markdown_escape(text: str) -> str:
     'dpe_off &lt;b&gt;\\[x\\](y)\\|\\$a\\$'
     """
     # An underscore inside a word emphasises nothing and stays readable.
-    escaped = re.sub(r"[\\`*\[\]|$~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", visible(text))
+    escaped = re.sub(r"[\\`*\[\]|$~]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", visible(text))
     escaped = escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"^([#+\-=]|\d+[.)])", r"\\\1", escaped)
+    return re.sub(r"^(\d*)([#+\-=.)])", r"\1\\\2", escaped)
 
 
 def _markdown_cell(cell: Cell, column: Column) -> str:

@@ -32,7 +32,8 @@ NAMES = [
     "[link=file:///x]y[/link]", "[@click=x]y[/]", ":warning:", "<script>alert(1)</script>", "<b>", "&lt;", "&amp;", "&",
     "|", "a|b", r"a\|b", "a\nb", "a\r\nb", "a\tb", "\x1b[31mred\x1b[0m", "\x07", "\x00", "\u202egnp.exe", "\u200fa",
     "`x`", "``", "*x*", "**x**", "_x_", "__x__", "_hidden", "a_b", "~~x~~", "# x", "- x", "+ x", "1. x", "> x",
-    "![x](y)", "[x](javascript:alert(1))", "http://x.y/<z>", "{{ x }}", "{% x %}", "{}", "%s", "%", "#", "^", "~", "''", '"', "--",
+    "![x](y)", "[x](javascript:alert(1))", "http://x.y/<z>", "{{ x }}", "{% x %}", "{}", "%s", "%", "#", "^", "~", "''",
+    '"', "--",
     "\udce9", "日本", "é" * 300, "x" * 300, "=cmd|' /C calc'!A0", "../../x", "/etc/passwd", "CON", ".", "..", "*",
     "* x",
 ]  # fmt: skip

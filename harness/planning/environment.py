@@ -106,7 +106,9 @@ def _decode(text: str | None, _parent_: Any, _node_: Any) -> Any:
 
 
 def _literal(value: Any) -> str:
-    return "null" if value is None else quoted(str(value))
+    text = str(value)
+    plain_word = re.fullmatch(r"[A-Za-z_]\w*", text, re.ASCII) and text.lower() not in ("null", "true", "false")
+    return "null" if value is None else text if plain_word else quoted(text)
 
 
 OmegaConf.register_new_resolver("oc.env", _env, replace=True)

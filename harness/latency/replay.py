@@ -133,7 +133,7 @@ class Replay:
         self._wait()
         return embedding
 
-    def _click(self, session: Any, click: Click) -> Any:
+    def _click(self, session: Any, click: Click | None) -> Any:
         scores = session.click(click)
         self._wait()
         return scores

@@ -182,7 +182,7 @@ def write(text: str, document: Path = DOCUMENT) -> None:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=2000, help="experiments a cell and population")
+    parser.add_argument("--trials", type=int, default=1000, help="experiments a cell and population")
     parser.add_argument("--write", action="store_true", help="put the table into docs/protocols.md")
     arguments = parser.parse_args()
     text = table(arguments.trials)

@@ -4,21 +4,27 @@
     python benchmarks/attack.py kind=checkpoints      one kind of benchmarks/attacks/
     python benchmarks/attack.py every=40              one input of forty
 
-Columns: tried; clear (exit code 2 and one line, or harmless); traceback (or another exit code, or no end);
-executed (the payload's canary is there); lost (stored rows are gone). Exit code 1 unless the last three are 0.
+Columns: tried; clear (exit code 2 and one line, or what the attack calls clear: a failure that failures.csv names, no
+harm at all); traceback (or another exit code, no end, a failure that nothing names); executed (the payload's canary is
+there); lost (stored rows are gone, or rows of good variants and samples are missing). Exit code 1 unless the last
+three are 0.
 """
 
 from __future__ import annotations
 
+import glob
 import importlib
 import os
 import pkgutil
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,38 +40,93 @@ COLUMNS = ("tried", "clear", "traceback", "executed", "lost")
 
 def kinds() -> list[str]:
     """Names of the kinds: the modules of benchmarks/attacks."""
-    return sorted(module.name for module in pkgutil.iter_modules(registry.__path__))
+    return sorted(m.name for m in pkgutil.iter_modules(registry.__path__) if not m.name.startswith("_"))
 
 
-def run(attack: Attack) -> tuple[str, str]:
-    """Run one; (column, what was printed last)."""
-    before = {path: path.read_bytes() for path in attack.kept}
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code (None: it had to be ended) and what it wrote to standard error."""
+
+    code: int | None
+    text: str
+
+
+def spawn(attack: Attack) -> Ended:
+    """Give the command to a process of its own, again where it died and may be repeated."""
+    texts = []
+    for _ in range(attack.repeats + 1):
+        ended = _spawn_once(attack)
+        texts.append(ended.text)
+        if ended.code is None or (ended.code >= 0 and ended.code not in attack.dies):
+            break
+    return Ended(ended.code, "\n".join(texts))
+
+
+def _spawn_once(attack: Attack) -> Ended:
+    environment: dict[str, str | None] = {**os.environ, **attack.environment}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, "-m", *attack.arguments],
+        cwd=ROOT,
+        env={name: value for name, value in environment.items() if value is not None},
+        user=attack.user,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
     try:
-        ended = subprocess.run(
-            [sys.executable, "-m", *attack.arguments],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=LIMIT_S,
-            check=False,
-        )
-        code, text = ended.returncode, ended.stderr
+        if attack.interrupt_after_s is not None:
+            time.sleep(attack.interrupt_after_s)
+            process.send_signal(signal.SIGINT)
+        text = process.communicate(timeout=LIMIT_S)[1]
     except subprocess.TimeoutExpired:
-        code, text = -1, f"no end after {LIMIT_S} s"
-    last = (text.strip().splitlines() or [""])[-1][:300]
+        process.kill()
+        return Ended(None, process.communicate()[1] + f"\nno end after {LIMIT_S} s")
+    return Ended(process.returncode, text)
+
+
+def verdict(attack: Attack, ended: Ended, before: Mapping[Path, list[bytes]]) -> tuple[str, str]:
+    """(column, why).
+
+    Args:
+        before: lines of the kept files before the command ran, see `lines`.
+    """
+    last = (ended.text.strip().splitlines() or [""])[-1][:300]
     if attack.canary.exists():
         shutil.rmtree(attack.canary, ignore_errors=True)
         attack.canary.unlink(missing_ok=True)
         return "executed", last
-    if any(not path.exists() or not path.read_bytes().startswith(content) for path, content in before.items()):
-        return "lost", last
-    errors = [line for line in text.splitlines() if line.startswith("error:")]
-    clear = code == 2 and len(errors) == 1 and "Traceback" not in text
-    return ("clear" if clear or (attack.harmless and code == 0) else "traceback"), f"exit code {code}: {last}"
+    for path, contents in before.items():
+        gone = [line for line in contents if line not in lines(path)]
+        if gone:
+            return "lost", f"{path.name}: {len(gone)} lines, first {gone[0][:80]!r}; {last}"
+    errors = [line for line in ended.text.splitlines() if line.startswith("error:")]
+    clear = (
+        (ended.code == 2 and len(errors) == 1)
+        or (ended.code == 0 and attack.harmless)
+        or (ended.code == 1 and attack.failed_rows)
+        or (ended.code == 130 and attack.interrupt_after_s is not None)
+    )
+    if not clear or "Traceback" in ended.text:
+        return "traceback", f"exit code {ended.code}: {last}"
+    for column, ask in (("lost", attack.missing), ("traceback", attack.unsaid)):
+        if ask is not None and (why := ask()):
+            return column, why
+    return "clear", f"exit code {ended.code}: {last}"
+
+
+def lines(path: Path) -> list[bytes]:
+    """Whole lines of a file and of those beside it whose names are longer (`NAME.damaged`); the torn last ones not."""
+    files = [path, *path.parent.glob(f"{glob.escape(path.name)}.*")]
+    return [line for file in files if file.is_file() for line in file.read_bytes().split(b"\n")[:-1]]
+
+
+def run(attack: Attack, how: Callable[[Attack], Ended] = spawn) -> tuple[str, str]:
+    """Run one; (column, what was printed last or is wrong)."""
+    before = {path: lines(path) for path in attack.kept}
+    return verdict(attack, how(attack), before)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -83,7 +144,8 @@ def main(arguments: Sequence[str]) -> int:
                 if index % every:
                     continue
                 column, last = run(attack)
-                counts.update(("tried", column))
+                counts["tried"] += attack.inputs
+                counts[column] += attack.inputs
                 if column != "clear":
                     print(f"  {column}: {attack.name}: {last}", file=sys.stderr, flush=True)
         print(f"{kind:16s}" + "".join(f"{counts[column]:11d}" for column in COLUMNS), flush=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import UserError
 
@@ -55,6 +58,10 @@ def check(path: Path, largest: int = _LARGEST) -> None:
             f"{path}: tag {tagged.tag.replace('tag:yaml.org,2002:', '!!')} in line {tagged.start_mark.line + 1} is not "
             "allowed: a configuration holds plain values; name a class with _target_."
         )
+    try:
+        OmegaConf.load(io.StringIO(text))
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, TypeError, ArithmeticError) as error:
+        raise UserError(f"{path}: cannot be read as YAML ({_short(error)}).") from error
 
 
 def includes(path: Path) -> Iterator[tuple[str, str]]:

@@ -101,6 +101,12 @@ FILES = {
     "two documents": (b"a: 1\n---\nb: 2\n", "cannot be read as YAML"),
     "nested": (b"a: " + b"[" * 5000 + b"]" * 5000, "cannot be read as YAML"),
     "huge": (b"a: 1\n" * 300_000, "larger than 1 MiB"),
+    "merge of no mapping": (b"<<: [1, 2]\n_target_: bad.Disc\n", "cannot be read as YAML"),
+    "key twice": (b"_target_: bad.Disc\nradius: 1\nradius: 2\n", "cannot be read as YAML"),
+    "no date": (b"_target_: bad.Disc\nradius: 2024-99-99\n", "cannot be read as YAML"),
+    "no number": (b"_target_: bad.Disc\nradius: !!int x\n", "cannot be read as YAML"),
+    "list as key": (b"_target_: bad.Disc\n? [a, b]\n: 1\n", "cannot be read as YAML"),
+    "half an interpolation": (b"_target_: bad.Disc\nradius: ${\n", "cannot be read as YAML"),
     "no class": (b"size: 3\n", "names no class"),
     "a class that is no segmenter": (
         b"_target_: collections.OrderedDict\n",

@@ -69,7 +69,6 @@ def _spawn_once(attack: Attack) -> Ended:
         [sys.executable, "-m", *attack.arguments],
         cwd=ROOT,
         env={name: value for name, value in environment.items() if value is not None},
-        user=attack.user,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -21,6 +21,8 @@ def printable(text: str | os.PathLike[str]) -> str:
     plain = os.fspath(text)
     if plain.isprintable():
         return plain
+    # Surrogates that stand for no byte (only text made by programs has them) keep their own escape.
+    plain = "".join(ascii(c)[1:-1] if "\ud800" <= c <= "\udfff" and not "\udc80" <= c <= "\udcff" else c for c in plain)
     decoded = plain.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() or not _control(c) else ascii(c)[1:-1] for c in decoded)
 

@@ -28,7 +28,6 @@ class Attack:
         repeats: how often the command may be given again after it ended by a signal or with `dies`.
         dies: exit codes of a first run that count as its death, beside signals.
         environment: variables to set, None: to unset.
-        user: user id to run as, where this process may choose; None: its own.
         interrupt_after_s: SIGINT so many seconds after the start; exit code 130 is then clear.
     """
 
@@ -44,5 +43,4 @@ class Attack:
     repeats: int = 0
     dies: tuple[int, ...] = ()
     environment: Mapping[str, str | None] = field(default_factory=dict)
-    user: int | None = None
     interrupt_after_s: float | None = None

@@ -22,7 +22,8 @@ SAMPLES = ("square0", "square1")
 DATA = ("dataset=squares", f"dataset.limit={len(SAMPLES)}", "dataset.count=2")
 RAISING = (
     "exits_0", "exits_text", "raises", "raises_base", "raises_generator", "raises_stop", "raises_lines",
-    "raises_markup", "raises_surrogate", "raises_huge", "raises_unprintable", "raises_memory", "recurses",
+    "raises_markup", "raises_surrogate", "raises_half_pair", "raises_huge", "raises_unprintable", "raises_memory",
+    "recurses",
 )  # fmt: skip
 ANSWERING = (
     "none", "list", "number", "nan", "complex", "masked", "object", "text", "bytes", "time", "record", "three_axes",

@@ -15,6 +15,9 @@ from harness.protocol import Protocol as ClickProtocol
 from harness.sample import Sample
 from harness.scoring.overlap import BoundaryIoU, IoU, size_bin
 from harness.segmenter import Click, Segmenter
+from harness.text import printable
+
+_LONGEST_MESSAGE = 2000
 
 
 class AnnotatorSession(Protocol):
@@ -105,10 +108,20 @@ def run_episode(
 
 
 def failed_episode(sample: str, error: BaseException, fatal: bool = False) -> Episode:
-    """What the store keeps of an episode that could not be run."""
-    text = " ".join(str(error).split()) or "no message"
+    """What the store keeps of an episode that could not be run; text that every table and file takes."""
+    try:
+        text = printable(" ".join(str(error).split())) or "no message"
+    except Exception as failure:  # the text of a user's exception is the user's code
+        text = f"its message cannot be shown ({type(failure).__name__})"
+    if len(text) > _LONGEST_MESSAGE:
+        text = f"{text[:_LONGEST_MESSAGE]} … ({len(text)} characters)"
     stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+<<<<<<< HEAD
     return Episode(sample, error=hide(f"{type(error).__name__}: {text}"), traceback=hide(stack)[-4000:], fatal=fatal)
+=======
+    stack = stack[-4000:].encode("utf-8", "backslashreplace").decode()
+    return Episode(sample, error=f"{type(error).__name__}: {text}", traceback=stack, fatal=fatal)
+>>>>>>> 79cf201 (Attack: kinds samples, segmenters, state, configurations; what they found (column-order masks, text that cannot be encoded, odd YAML keys, functions that build no segmenter))
 
 
 def _mask(scores: Any, threshold: float, shape: tuple[int, ...]) -> np.ndarray:

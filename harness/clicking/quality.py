@@ -130,9 +130,11 @@ def _share_embedding(
 
 
 def set_threads(threads: int | None) -> None:
-    """Limit torch's and OpenCV's threads in this process."""
+    """Limit torch's and OpenCV's threads in this process; UserError unless it is None or a whole number from 1."""
     if threads is None:
         return
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise UserError(f"threads={threads}: give a whole number from 1, or null for all cores.")
     import cv2
     import torch
 

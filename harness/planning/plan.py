@@ -44,7 +44,14 @@ class Variant:
 
     def make(self) -> Any:
         """Build the segmenter; UserError if its settings are wrong."""
-        return build(self.config, f"variant {self.name!r}")
+        segmenter = build(self.config, f"variant {self.name!r}")
+        lacks = [part for part in ("encode", "start") if not callable(getattr(segmenter, part, None))]
+        if lacks:  # made by a function, whose result nobody could look at before
+            raise UserError(
+                f"variant {self.name!r}: {self.config.get('_target_')} built {type(segmenter).__name__}, which is no "
+                f"segmenter, it has no method {' and no '.join(lacks)} (the interface: harness/segmenter.py)."
+            )
+        return segmenter
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,10 @@ def check(path: Path, largest: int = _LARGEST) -> None:
             f"{path}: tag {tagged.tag.replace('tag:yaml.org,2002:', '!!')} in line {tagged.start_mark.line + 1} is not "
             "allowed: a configuration holds plain values; name a class with _target_."
         )
+    for mixed in _mixed_keys(node, set()):
+        raise UserError(
+            f"{path}: the mapping in line {mixed.start_mark.line + 1} has keys that are no text; put them in quotes."
+        )
     try:
         OmegaConf.load(io.StringIO(text))
     except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, TypeError, ArithmeticError) as error:
@@ -66,7 +70,8 @@ def check(path: Path, largest: int = _LARGEST) -> None:
 
 def includes(path: Path) -> Iterator[tuple[str, str]]:
     """(group, name) of the other files that a checked file's `defaults` list."""
-    content = yaml.safe_load(path.read_bytes().decode("utf-8-sig"))
+    # As Hydra reads it, to which a date is text.
+    content = OmegaConf.to_container(OmegaConf.load(io.StringIO(path.read_bytes().decode("utf-8-sig"))))
     for entry in content.get("defaults") or [] if isinstance(content, dict) else []:
         for group, name in entry.items() if isinstance(entry, dict) else [("", entry)]:
             if isinstance(name, str):
@@ -93,6 +98,20 @@ def _tags(node: Any, seen: set[int]) -> Iterator[Any]:
     for child in node.value if isinstance(node, yaml.CollectionNode) else []:
         for part in child if isinstance(child, tuple) else (child,):
             yield from _tags(part, seen)
+
+
+def _mixed_keys(node: Any, seen: set[int]) -> Iterator[Any]:
+    """Mappings whose keys cannot be sorted: neither all text nor all whole numbers."""
+    if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        kinds = {key.tag.removeprefix("tag:yaml.org,2002:") for key, _ in node.value} - {"merge"}
+        if not (kinds <= {"str"} or kinds <= {"int", "bool"}):
+            yield node
+    for child in node.value:
+        for part in child if isinstance(child, tuple) else (child,):
+            yield from _mixed_keys(part, seen)
 
 
 def _short(error: BaseException) -> str:

@@ -104,7 +104,7 @@ def _ratio(truth: np.ndarray, truth_size: int, predicted: np.ndarray) -> float:
 def _inner_boundary(mask: np.ndarray, distance: int) -> np.ndarray:
     """(H, W) uint8 0/1: pixels of the mask that `distance` erosions by a 3x3 square would remove."""
     left, top, width, height = cv2.boundingRect(mask)
-    boundary = np.zeros_like(mask)
+    boundary = np.zeros(mask.shape, np.uint8)  # not `zeros_like`: OpenCV writes rows, MATLAB's masks lie in columns
     if width == 0:
         return boundary
     # Beyond its bounding box the mask is empty, so eroding the box against a zero border is enough.

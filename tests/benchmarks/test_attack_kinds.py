@@ -86,6 +86,7 @@ def test_models_that_misbehave_beside_good_ones(tmp_path):
     assert raising.inputs + answering.inputs >= 28
 
 
+@pytest.mark.slow  # 38 cells
 def test_damaged_cells_of_a_folder_that_is_resumed(tmp_path):
     (cells,) = chosen(state, tmp_path, ["cells"])
     assert cells.inputs >= 36

@@ -130,3 +130,17 @@ def test_prediction_of_another_size_is_refused():
 )
 def test_size_bins(share: float, expected: str):
     assert size_bin(share) == expected
+
+
+def test_masks_and_answers_that_lie_in_columns_score_as_those_in_rows():
+    """MATLAB's masks (SBD) are in Fortran order, and so may an answer be; OpenCV does not write into such arrays."""
+    rng = np.random.default_rng(5)
+    mask = rng.integers(0, 2, (30, 40), dtype=np.uint8)
+    mask[5:25, 6:30] = 1
+    mask[:, 13] = 255
+    answer = rng.random((30, 40)) > 0.4
+    for scorer in (IoU, BoundaryIoU):
+        expected = scorer(mask)(answer)
+        assert 0 < expected < 1
+        for truth in (mask, np.asfortranarray(mask)):
+            assert scorer(truth)(np.asfortranarray(answer)) == expected == scorer(truth)(answer)

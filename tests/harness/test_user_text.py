@@ -103,9 +103,10 @@ FILES = {
     "huge": (b"a: 1\n" * 300_000, "larger than 1 MiB"),
     "merge of no mapping": (b"<<: [1, 2]\n_target_: bad.Disc\n", "cannot be read as YAML"),
     "key twice": (b"_target_: bad.Disc\nradius: 1\nradius: 2\n", "cannot be read as YAML"),
-    "no date": (b"_target_: bad.Disc\nradius: 2024-99-99\n", "cannot be read as YAML"),
     "no number": (b"_target_: bad.Disc\nradius: !!int x\n", "cannot be read as YAML"),
-    "list as key": (b"_target_: bad.Disc\n? [a, b]\n: 1\n", "cannot be read as YAML"),
+    "list as key": (b"_target_: bad.Disc\n? [a, b]\n: 1\n", "keys that are no text; put them in quotes"),
+    "NaN as key": (b".nan: 1\n_target_: bad.Disc\n", "keys that are no text; put them in quotes"),
+    "number beside text": (b"_target_: bad.Disc\nsizes: {1: 2, a: 3}\n", "in line 2 has keys that are no text"),
     "half an interpolation": (b"_target_: bad.Disc\nradius: ${\n", "cannot be read as YAML"),
     "no class": (b"size: 3\n", "names no class"),
     "a class that is no segmenter": (

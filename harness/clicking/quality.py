@@ -10,6 +10,7 @@ from harness.clicking.limits import Guard
 from harness.clicking.loop import Truth, encode, failed_episode, run_episode
 from harness.clicking.records import Episode, Result, Weights
 from harness.datasets.loader import prefetch
+from harness.errors import UserError
 from harness.planning.config import build
 from harness.protocol import Protocol
 from harness.sample import Sample

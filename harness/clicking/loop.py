@@ -116,12 +116,8 @@ def failed_episode(sample: str, error: BaseException, fatal: bool = False) -> Ep
     if len(text) > _LONGEST_MESSAGE:
         text = f"{text[:_LONGEST_MESSAGE]} … ({len(text)} characters)"
     stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-<<<<<<< HEAD
-    return Episode(sample, error=hide(f"{type(error).__name__}: {text}"), traceback=hide(stack)[-4000:], fatal=fatal)
-=======
-    stack = stack[-4000:].encode("utf-8", "backslashreplace").decode()
-    return Episode(sample, error=f"{type(error).__name__}: {text}", traceback=stack, fatal=fatal)
->>>>>>> 79cf201 (Attack: kinds samples, segmenters, state, configurations; what they found (column-order masks, text that cannot be encoded, odd YAML keys, functions that build no segmenter))
+    stack = hide(stack)[-4000:].encode("utf-8", "backslashreplace").decode()
+    return Episode(sample, error=hide(f"{type(error).__name__}: {text}"), traceback=stack, fatal=fatal)
 
 
 def _mask(scores: Any, threshold: float, shape: tuple[int, ...]) -> np.ndarray:

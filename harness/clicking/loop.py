@@ -116,7 +116,7 @@ def failed_episode(sample: str, error: BaseException, fatal: bool = False) -> Ep
     if len(text) > _LONGEST_MESSAGE:
         text = f"{text[:_LONGEST_MESSAGE]} … ({len(text)} characters)"
     stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    stack = hide(stack)[-4000:].encode("utf-8", "backslashreplace").decode()
+    stack = hide(stack).encode("utf-8", "backslashreplace").decode()[-4000:]
     return Episode(sample, error=hide(f"{type(error).__name__}: {text}"), traceback=stack, fatal=fatal)
 
 

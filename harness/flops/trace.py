@@ -25,7 +25,7 @@ from harness.flops.handles import ARITHMETIC, FREE, PRODUCTS
 
 
 class UnknownOperator(ValueError):
-    """An operator of the model is in none of the lists of `harness.flops.handles`: it must be given a cost, not a zero."""
+    """An operator that `harness.flops.handles` does not list: it must be given a cost, not a zero."""
 
 
 class NotCountable(ValueError):

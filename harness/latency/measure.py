@@ -54,7 +54,7 @@ def measure(
         protocol: whose annotator clicks and whose threshold makes masks of scores; the children get it pickled.
 
     Returns:
-        The rows of latency.csv (see `harness.latency.frames`); a variant that failed has one row with the reason in `error`.
+        The rows of latency.csv (`harness.latency.frames`); a variant that failed has one row, its reason in `error`.
 
     Raises:
         UserError: options out of range, or no sample with an object.

@@ -45,7 +45,7 @@ def paired_comparisons(
     """Compare two variants by several metrics on the same samples.
 
     The interval is that of `mean_intervals` with an unseen pair that differs by `unseen`, or by as much as any that was
-    seen. Inverting the permutation test instead covers 78 to 92 % at 20 samples where few of them differ, or few by a
+    seen. Inverting the permutation test instead covers 77 to 92 % at 20 samples where few of them differ, or few by a
     lot: that test takes differences as symmetric about their mean.
 
     Args:

@@ -206,7 +206,7 @@ def markdown_escape(text: str) -> str:
     # An underscore inside a word emphasises nothing and stays readable.
     escaped = re.sub(r"[\\`*\[\]|$~]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", visible(text))
     escaped = escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"^(\d*)([#+\-=.)])", r"\1\\\2", escaped)
+    return re.sub(r"^(\d+(?=[.)])|(?=[#+\-=]))", r"\1\\", escaped)
 
 
 def _markdown_cell(cell: Cell, column: Column) -> str:

@@ -15,6 +15,7 @@ import yaml
 
 import reports
 from harness.errors import UserError
+from harness.planning.disk import Trust
 from reports import __main__ as command
 from reports.pages import history
 from reports.pages.assemble import FORMATS, build
@@ -124,7 +125,7 @@ def test_one_sample(tmp_path: Path) -> None:
     from simulated import run_folder
 
     folder = run_folder(tmp_path / "one", variants=("near", "colourful"), datasets=("shapes",), count=1)
-    page = text_of(reports.build(folder))
+    page = text_of(reports.build(folder, trust=Trust(Path(__file__).resolve().parent)))
     assert ": 1 sample</span>" in page and "<dd>1 sample, simulated" in page
     assert (folder / "report" / "iou_shapes.png").stat().st_size > 5000
     assert "Worst sample of near" in page and "Median sample of near" not in page

@@ -170,7 +170,7 @@ def plan_of(name: str) -> Any:
     variant = SimpleNamespace(name=name, config={})
     return SimpleNamespace(
         name=name, title=name, base=name, variants=[variant], datasets=[data],
-        protocol=SimpleNamespace(name=name, clicks=3),
+        protocol=SimpleNamespace(name=name, clicks=3, primary="noc90"),
     )  # fmt: skip
 
 

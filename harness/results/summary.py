@@ -111,7 +111,7 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
             f"{data.name}{note}: {whole} sample{'' if whole == 1 else 's'}, "
             f"protocol {protocol.name}, up to {protocol.clicks} clicks"
         ),
-        caption=f"with 95 % intervals (too few: below {FEWEST} images); times are medians of later clicks, ms"
+        caption=f"ranges: 95 % intervals (too few: below {FEWEST} images); times are medians of later clicks, ms"
         + ("; means are over each variant's own samples and do not rank variants" if partial else ""),
         title_justify="left",
         caption_justify="left",

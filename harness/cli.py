@@ -53,19 +53,21 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(prog: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     """A parser for `--config-dir DIR key=value …`; the help text is kept as it is written."""
-    made = _Parser(
+    argument_parser = _Parser(
         prog=prog,
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("overrides", nargs="*", metavar="key=value", help="settings, for example dataset.limit=5")
-    made.add_argument(
+    argument_parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings, for example dataset.limit=5"
+    )
+    argument_parser.add_argument(
         "--config-dir",
         metavar="DIR",
         help="folder of your own with variant/, dataset/, ablation/ YAML files and the modules that they name",
     )
-    return made
+    return argument_parser
 
 
 def note(text: str) -> None:

@@ -36,6 +36,6 @@ def markup(text: str | os.PathLike[str]) -> str:
     return re.sub(r"(?P<bars>\\*)(?P<end>\[|$)", _apart, shown)
 
 
-def _apart(found: re.Match[str]) -> str:
-    bars = found["bars"] * 2 + _NOTHING if found["bars"] else ""
-    return bars + (f"[{_NOTHING}" if found["end"] else "")
+def _apart(match: re.Match[str]) -> str:
+    bars = match["bars"] * 2 + _NOTHING if match["bars"] else ""
+    return bars + (f"[{_NOTHING}" if match["end"] else "")

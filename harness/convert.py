@@ -31,9 +31,9 @@ process of its own without network, other programs or files to write; nothing th
 
 def run(arguments: Sequence[str]) -> int:
     """The command; returns the exit code."""
-    given = cli.parser("python -m harness.convert", _HELP).parse_args(arguments)
-    targets = [text.removeprefix("out=") for text in given.overrides if text.startswith("out=")]
-    sources = [text for text in given.overrides if not text.startswith("out=")]
+    options = cli.parser("python -m harness.convert", _HELP).parse_args(arguments)
+    targets = [text.removeprefix("out=") for text in options.overrides if text.startswith("out=")]
+    sources = [text for text in options.overrides if not text.startswith("out=")]
     if len(sources) != 1 or len(targets) > 1:
         raise UserError("which file? Give one: python -m harness.convert FILE [out=FILE.safetensors]")
     source = Path(sources[0]).expanduser().absolute()

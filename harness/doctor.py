@@ -35,51 +35,52 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument("--all", action="store_true", help=f"list every problem, not only the first {_SHOWN} of a kind")
-    given = parser.parse_args(arguments)
-    root = Config(given.config_dir)
-    dataset = build(plain(root.compose(given.overrides).dataset), "dataset")
+    options = parser.parse_args(arguments)
+    root = Config(options.config_dir)
+    dataset = build(plain(root.compose(options.overrides).dataset), "dataset")
     if not hasattr(dataset, "names") or not hasattr(dataset, "load"):
         raise UserError(
             f"dataset: {type(dataset).__name__} is no data set; give its file a line _target_: module.Class."
         )
     with Bar(f"reading {dataset.name}", len(dataset), Console(stderr=True)) as bar:
-        found = examine(dataset, bar.advance)
-    if given.json:
-        print(json.dumps(found.record(), indent=2))
+        checkup = examine(dataset, bar.advance)
+    if options.json:
+        print(json.dumps(checkup.record(), indent=2))
     else:
-        show(found, Console(), None if given.all else _SHOWN)
-    return 0 if found.healthy else cli.EXIT_FAILURES
+        show(checkup, Console(), None if options.all else _SHOWN)
+    return 0 if checkup.healthy else cli.EXIT_FAILURES
 
 
-def show(found: Checkup, console: Console, limit: int | None = _SHOWN) -> None:
+def show(checkup: Checkup, console: Console, limit: int | None = _SHOWN) -> None:
     """Print the findings for a person; `limit`: problems shown of each kind, None for all."""
-    note = f" ({found.note})" if found.note else ""
+    note = f" ({checkup.note})" if checkup.note else ""
     table = Table(
-        title=markup(f"{found.name}{note}"), title_justify="left", show_header=False, box=None, padding=(0, 2)
+        title=markup(f"{checkup.name}{note}"), title_justify="left", show_header=False, box=None, padding=(0, 2)
     )
-    table.add_row("samples", f"{found.usable} usable of {found.selected}")
-    table.add_row("height", _range(found.heights))
-    table.add_row("width", _range(found.widths))
-    table.add_row("objects by share of the image", markup("   ".join(f"{k}: {v}" for k, v in found.size_bins.items())))
-    table.add_row("with ignored pixels", str(found.ignoring))
-    if found.mask_values:
-        values = ", ".join(f"{value} ({files})" for value, files in found.mask_values.items())
+    table.add_row("samples", f"{checkup.usable} usable of {checkup.selected}")
+    table.add_row("height", _range(checkup.heights))
+    table.add_row("width", _range(checkup.widths))
+    bins = checkup.size_bins.items()
+    table.add_row("objects by share of the image", markup("   ".join(f"{k}: {v}" for k, v in bins)))
+    table.add_row("with ignored pixels", str(checkup.ignoring))
+    if checkup.mask_values:
+        values = ", ".join(f"{value} ({files})" for value, files in checkup.mask_values.items())
         table.add_row("mask values (files)", markup(values))
-    table.add_row("digest", markup(found.digest))
+    table.add_row("digest", markup(checkup.digest))
     console.print(table)
-    for kind in dict.fromkeys(kind for kind, _ in found.problems):
-        messages = [message for k, message in found.problems if k == kind]
+    for kind in dict.fromkeys(kind for kind, _ in checkup.problems):
+        messages = [message for k, message in checkup.problems if k == kind]
         console.print(f"[bold red]{len(messages)} x {markup(kind)}[/]")
         for message in messages[:limit]:
             console.print(f"  {markup(message)}", highlight=False, soft_wrap=True)
         if limit is not None and len(messages) > limit:
             console.print(f"  … {len(messages) - limit} more (--all)", highlight=False)
-    for warning in found.warnings:
+    for warning in checkup.warnings:
         console.print(f"[yellow]look at:[/] {markup(warning)}", highlight=False, soft_wrap=True)
-    if found.healthy:
+    if checkup.healthy:
         console.print("[green]healthy:[/] every sample can be used.")
-    elif found.expected_layout:
-        console.print(f"Expected layout: {markup(found.expected_layout)}.", highlight=False, soft_wrap=True)
+    elif checkup.expected_layout:
+        console.print(f"Expected layout: {markup(checkup.expected_layout)}.", highlight=False, soft_wrap=True)
 
 
 def _range(spread: tuple[int, int, int]) -> str:

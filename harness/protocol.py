@@ -97,10 +97,10 @@ class Protocol:
         Args:
             variant: resolved configuration of a variant; switches that it does not have are not compared.
         """
-        asked = {**self.input, **self.feedback}
+        required = {**self.input, **self.feedback}
         return [
             f"{key}={variant[key]!r}, protocol {self.name} asks for {value!r}"
-            for key, value in asked.items()
+            for key, value in required.items()
             if key in variant and variant[key] != value
         ]
 

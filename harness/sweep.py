@@ -60,14 +60,14 @@ def run(arguments: Sequence[str]) -> int:
     root = Config(config_dir(arguments))
     parser = cli.parser("python -m harness.sweep", HELP, epilog(root))
     parser.add_argument("--show", action="store_true", help="print the composed configuration and stop")
-    given = parser.parse_args(arguments)
-    if not given.overrides and not given.show:
+    options = parser.parse_args(arguments)
+    if not options.overrides and not options.show:
         raise UserError(
             f"nothing to run: give +ablation=NAME ({', '.join(root.options('ablation'))}) or variant=NAME "
             f"({', '.join(root.options('variant'))}); --help says more."
         )
-    config = root.compose(given.overrides)
-    if given.show:
+    config = root.compose(options.overrides)
+    if options.show:
         from omegaconf import OmegaConf
 
         from harness.planning.environment import recorded
@@ -76,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     from harness.planning.plan import make_plan
 
-    plan = make_plan(root, config, root.picked(given.overrides, "variant"))
+    plan = make_plan(root, config, root.picked(options.overrides, "variant"))
     from harness.clicking.quality import set_threads
     from harness.console import Console
     from harness.executors.sweeping import Sweep

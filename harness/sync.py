@@ -24,8 +24,8 @@ Delivers the folder of a sweep to MLflow. Delivering again changes nothing, and 
 
 def run(arguments: Sequence[str]) -> int:
     """The command; returns the exit code."""
-    given = cli.parser("python -m harness.sync", _HELP).parse_args(arguments)
-    settings = _settings(given.overrides)
+    options = cli.parser("python -m harness.sync", _HELP).parse_args(arguments)
+    settings = _settings(options.overrides)
     if "run" not in settings:
         raise UserError("which sweep? Give its folder: python -m harness.sync run=DIR")
     from harness.results import mlflow as tracking

@@ -47,10 +47,10 @@ def run(arguments: Sequence[str]) -> int:
     """The command; returns the exit code."""
     parser = cli.parser("python -m harness.train", HELP, EPILOG)
     parser.add_argument("--show", action="store_true", help="print the composed configuration and stop")
-    given = parser.parse_args(arguments)
-    root = Config(given.config_dir)
-    config = compose(root, given.overrides)
-    if given.show:
+    options = parser.parse_args(arguments)
+    root = Config(options.config_dir)
+    config = compose(root, options.overrides)
+    if options.show:
         print(OmegaConf.to_yaml(OmegaConf.create(recorded(config))), end="")
         return 0
     if config.plan:
@@ -111,10 +111,10 @@ def run_one(root: Config, config: DictConfig) -> int:
         name = Path(config.out).name if config.out else _name(variant)
         folder = Path(config.out or f"runs/train/{name}").expanduser().absolute()
         job = command.Run(name, variant, settings, config.init, folder)
-        found = command.train(job, data, root, config, world, console)
+        scores = command.train(job, data, root, config, world, console)
         if world.first:
             _deliver(folder, config, console)
-            text = ", ".join(f"{k.removeprefix('val_')} {v:.3f}" for k, v in found.items())
+            text = ", ".join(f"{k.removeprefix('val_')} {v:.3f}" for k, v in scores.items())
             console.print(
                 f"{markup(name)}: {settings.steps} steps done{': ' + text if text else ''}; {markup(folder)}",
                 highlight=False,
@@ -126,20 +126,20 @@ def run_one(root: Config, config: DictConfig) -> int:
 
 def run_plan(config: DictConfig, arguments: list[str]) -> int:
     """Train the runs of a plan, each in a process of its own; one that fails does not stop the rest."""
-    given = cli.parser("", "").parse_args([a for a in arguments if a != "--show"])
-    root = Config(given.config_dir)
+    options = cli.parser("", "").parse_args([a for a in arguments if a != "--show"])
+    root = Config(options.config_dir)
     plan = load_plan(root, str(config.plan))
-    wanted = list(config.only or plan["runs"])
-    for name in wanted:
+    names = list(config.only or plan["runs"])
+    for name in names:
         if name not in plan["runs"]:
-            raise UserError(f"only={wanted}: plan {config.plan!r} has no run {name!r}. {near_miss(name, plan['runs'])}")
+            raise UserError(f"only={names}: plan {config.plan!r} has no run {name!r}. {near_miss(name, plan['runs'])}")
     base = Path(config.out or f"runs/train/{config.plan}").expanduser().absolute()
     own = {"plan", "only", "seeds", "out", "variant"} | ({"training.seed"} if config.seeds else set())
-    kept = [o for o in given.overrides if o.split("=", 1)[0].lstrip("+") not in own]
+    kept = [o for o in options.overrides if o.split("=", 1)[0].lstrip("+") not in own]
     failed = []
-    for name, seed in _repeats(plan, wanted, config.seeds):
+    for name, seed in _repeats(plan, names, config.seeds):
         command = [sys.executable, "-m", "harness.train", *plan_overrides(plan, name, base, seed), *kept]
-        command += ["--config-dir", str(given.config_dir)] if given.config_dir else []
+        command += ["--config-dir", str(options.config_dir)] if options.config_dir else []
         code = subprocess.run(command, check=False).returncode
         if code == cli.EXIT_INTERRUPTED or code < 0:
             raise KeyboardInterrupt
@@ -161,12 +161,12 @@ def _mention_features(cache: Path) -> None:
         cli.errors.print(f"kept features: {kept / 1e9:.1f} GB in {where}; delete them when done", highlight=False)
 
 
-def _repeats(plan: dict[str, Any], wanted: Sequence[str], seeds: Sequence[int] | None) -> list[tuple[str, int | None]]:
+def _repeats(plan: dict[str, Any], names: Sequence[str], seeds: Sequence[int] | None) -> list[tuple[str, int | None]]:
     """(run, seed) in order, seed by seed; a run that others start from is trained with the first seed only."""
     if not seeds:
-        return [(name, None) for name in wanted]
+        return [(name, None) for name in names]
     starts = _starts(plan)
-    return [(name, int(s)) for s in seeds for name in wanted if s == seeds[0] or name not in starts]
+    return [(name, int(s)) for s in seeds for name in names if s == seeds[0] or name not in starts]
 
 
 def _starts(plan: dict[str, Any]) -> set[str | None]:

@@ -77,12 +77,12 @@ def add_clicks(label: np.ndarray, clicks: Sequence[ClickLike], inner: int = 5, o
         sign = bool(click.positive)
         np.minimum(squared[sign], (y - click.y) ** 2 + (x - click.x) ** 2, out=squared[sign])
     near_object, near_background = squared[True] <= radius**2, squared[False] <= radius**2
-    said = np.full(window.shape, UNKNOWN, np.uint8)
-    said[near_object & ~near_background] = MAYBE_OBJECT
-    said[near_background & ~near_object] = MAYBE_BACKGROUND
+    labels = np.full(window.shape, UNKNOWN, np.uint8)
+    labels[near_object & ~near_background] = MAYBE_OBJECT
+    labels[near_background & ~near_object] = MAYBE_BACKGROUND
     for sign in dict.fromkeys(bool(click.positive) for click in clicks):
-        said[squared[sign] <= inner**2] = OBJECT if sign else BACKGROUND
-    window[...] = _MERGED[said, window]
+        labels[squared[sign] <= inner**2] = OBJECT if sign else BACKGROUND
+    window[...] = _MERGED[labels, window]
 
 
 def add_prediction(label: np.ndarray, prediction: np.ndarray) -> None:

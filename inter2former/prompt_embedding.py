@@ -69,9 +69,9 @@ class PromptEmbedding(nn.Module):
         if not torch.is_grad_enabled():
             weights = [*self.ref_conv.parameters(), self.ref_embeds.weight]
             levels = self._derived.get("levels", weights, self._levels)
-            found = sparse_stem(crop, self.ref_embeds.weight, levels)
-            if found is not None:
-                rows, table = found
+            stem = sparse_stem(crop, self.ref_embeds.weight, levels)
+            if stem is not None:
+                rows, table = stem
                 background = table[_BACKGROUND_ROW]
                 out = x + background
                 out.view(*grid, -1)[box.slices] += F.embedding(rows.to(x.device), table - background)

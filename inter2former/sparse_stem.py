@@ -63,14 +63,14 @@ def prepare(embedding: Tensor, convolutions: Sequence[nn.Conv2d]) -> list[Level]
     return levels
 
 
-def _row_numbers(sets: np.ndarray, found: np.ndarray) -> np.ndarray:
+def _row_numbers(sets: np.ndarray, patterns: np.ndarray) -> np.ndarray:
     """Return the table rows of a level, (h + 1, w + 1) int32, with the padding as first row and column."""
     rows = np.full((sets.shape[0] + 1, sets.shape[1] + 1), ZERO, np.int32)
     inner = rows[1:, 1:]
     np.take(_LABEL_ROW, sets, out=inner, mode="clip")
     inner[0] += 2
     inner[:, 0] += 1
-    inner[np.divmod(found, sets.shape[1])] = np.arange(ZERO + 1, ZERO + 1 + len(found), dtype=np.int32)
+    inner[np.divmod(patterns, sets.shape[1])] = np.arange(ZERO + 1, ZERO + 1 + len(patterns), dtype=np.int32)
     return rows
 
 
@@ -101,15 +101,15 @@ def sparse_stem(
     for _ in levels:
         sets = halve(sets)
         maps.append((sets, np.flatnonzero(several(sets))))
-    needed = sum(level.cost * len(found) for level, (_, found) in zip(levels, maps, strict=True))
+    needed = sum(level.cost * len(patterns) for level, (_, patterns) in zip(levels, maps, strict=True))
     if needed > most * sum(level.cost * s.size for level, (s, _) in zip(levels, maps, strict=True)):
         return None
     rows = np.full((crop.shape[0] + 1, crop.shape[1] + 1), LABELS, np.uint8)
     rows[1:, 1:] = crop
     table = F.pad(embedding.detach(), (0, 0, 0, 1))
-    for level, (sets, found) in zip(levels, maps, strict=True):
-        taps = _gather(found, rows, sets.shape[1]).to(table.device)
+    for level, (sets, patterns) in zip(levels, maps, strict=True):
+        taps = _gather(patterns, rows, sets.shape[1]).to(table.device)
         seen = F.embedding(taps, table).flatten(1)
         table = torch.cat([level.constant, torch.addmm(level.bias, seen, level.weight).relu_()])
-        rows = _row_numbers(sets, found)
+        rows = _row_numbers(sets, patterns)
     return torch.from_numpy(rows[1:, 1:].astype(np.int64)), table

@@ -118,8 +118,8 @@ def _correct(out: Tensor, kernels: tuple[Tensor, Tensor], around: Around) -> Non
         _, count, channels = lines.shape
         # Three neighbours of a line in a row are one row of an overlapping view.
         taps = lines.as_strided((2, count - 2, 3 * channels), (count * channels, channels, 1))
-        for border, taken in zip(pair, taps @ kernel, strict=True):
-            border -= taken.view(border.shape)
+        for border, correction in zip(pair, taps @ kernel, strict=True):
+            border -= correction.view(border.shape)
 
 
 def wide_stage(x: Tensor, stage: Stage, derived: Derived, term: Tensor, around: Around | None) -> Tensor:

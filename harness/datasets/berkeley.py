@@ -37,11 +37,11 @@ class Berkeley(FileDataset):
         images, masks = by_stem(self.root / "images"), by_stem(self.root / "masks")
         used: set[str] = set()
         entries = []
-        for stem, found in masks.items():
+        for stem, paths in masks.items():
             image = stem if images.of(stem) or "#" not in stem else stem.rpartition("#")[0]
             used |= {sample_name(path.stem) for path in images.of(image)}
-            entries.append(pair(stem, images.of(image), found, f"images/{image}.*", f"masks/{stem}.*"))
-        entries += [self._without_mask(stem, found) for stem, found in images.items() if stem not in used]
+            entries.append(pair(stem, images.of(image), paths, f"images/{image}.*", f"masks/{stem}.*"))
+        entries += [self._without_mask(stem, paths) for stem, paths in images.items() if stem not in used]
         return Listing(entries)
 
     @staticmethod

@@ -127,11 +127,11 @@ class _Tally:
         if entry.value is not None:
             self._add_instances(dataset, entry)
             return
-        found = np.unique(dataset.read_values(entry))
-        self.values.update(int(v) for v in found)
-        if len(found) > _SOFT_VALUES and not dataset.rule.named and not dataset.rule.indices:
+        values = np.unique(dataset.read_values(entry))
+        self.values.update(int(v) for v in values)
+        if len(values) > _SOFT_VALUES and not dataset.rule.named and not dataset.rule.indices:
             self.soft.append(name)
-        if dataset.rule.above and found.max() > 255:
+        if dataset.rule.above and values.max() > 255:
             self.deep.append(name)
 
     def _add_instances(self, dataset: FileDataset, entry: Entry) -> None:
@@ -139,8 +139,8 @@ class _Tally:
             return
         self.looked_at.add(entry.mask)
         objects = [e.value for e in dataset.entries.values() if e.mask == entry.mask and e.value is not None]
-        found = doubts.soft_edges(entry.mask, dataset.rule, objects)
-        self.rims += [found] if found else []
+        rim = doubts.soft_edges(entry.mask, dataset.rule, objects)
+        self.rims += [rim] if rim else []
 
 
 def examine(dataset: Any, progress: Callable[[str], None] | None = None) -> Checkup:
@@ -189,53 +189,53 @@ def _spread(values: list[int]) -> tuple[int, int, int]:
 
 
 def _warnings(dataset: Any, files: FileDataset | None, tally: _Tally, selected: int) -> list[str]:
-    found = []
+    warnings = []
     if selected == 0:
-        found.append("no samples; check root, limit and shard.")
+        warnings.append("no samples; check root, limit and shard.")
     complete = COMPLETE.get(dataset.name)
     whole = files is not None and files.limit is None and files.shard is None
     if complete and whole and selected != complete:
-        found.append(
+        warnings.append(
             f"{selected} samples, but {dataset.name} of the published tables has {complete}: "
             f"call yours otherwise (dataset.name=…), or fetch what is missing."
         )
     if files is not None and files.listed.stray:
-        found.append(_some("masks without an image, not used", files.listed.stray))
+        warnings.append(_some("masks without an image, not used", files.listed.stray))
     twice = [" = ".join(names) for names in tally.images.values() if len(names) > 1]
     if twice:
-        found.append(_some("the same image under several names, counted several times", twice))
+        warnings.append(_some("the same image under several names, counted several times", twice))
     same = [" = ".join(names) for names in tally.pairs.values() if len(names) > 1]
     if same and not twice:
-        found.append(_some("the same image and mask under several names, counted several times", same))
+        warnings.append(_some("the same image and mask under several names, counted several times", same))
     if tally.soft and files is not None:
         advice = "" if files.rule.above else "; read a JPEG or resized mask with dataset.above=128"
         about = header(mask) if (mask := files.entries[tally.soft[0]].mask) is not None else None
         if about is not None and about.mode == "P":
             advice = "; these are palette files: dataset.indices=true reads their indices"
-        found.append(_some(f"masks of more than {_SOFT_VALUES} values ({files.rule}){advice}", tally.soft))
+        warnings.append(_some(f"masks of more than {_SOFT_VALUES} values ({files.rule}){advice}", tally.soft))
     if tally.tiny:
-        found.append(_some(f"objects of fewer than {_TINY_PIXELS} pixels", tally.tiny))
+        warnings.append(_some(f"objects of fewer than {_TINY_PIXELS} pixels", tally.tiny))
     if tally.full:
         hint = ""
         if files is not None and "indices" in (other := doubts.other_reading(files, tally.full[0])):
             hint = f" {other}"
-        found.append(
+        warnings.append(
             _some(f"objects that fill over {_FULL_SHARE:.0%} of the image (mask inverted?)", tally.full) + hint
         )
     if isinstance(files, Folder) and files.rule.ignore is not None and tally.sizes and not tally.ignoring:
-        found.append(f"dataset.ignore={files.rule.ignore}: no mask has this value.")
+        warnings.append(f"dataset.ignore={files.rule.ignore}: no mask has this value.")
     if tally.turned:
-        found.append(
+        warnings.append(
             _some("images turned by their EXIF orientation, whose masks carry none: do both fit?", tally.turned)
         )
     if tally.deep and files is not None:
-        found.append(
+        warnings.append(
             _some(
                 f"masks of 16 bits; dataset.above={files.rule.above} counts in their own values (the middle is 32768)",
                 tally.deep,
             )
         )
-    return found
+    return warnings
 
 
 def _some(what: str, names: Any, shown: int = 3) -> str:

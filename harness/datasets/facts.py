@@ -64,9 +64,9 @@ class FileFacts:
         row = self._row(key, kind)
         if row is not None and row[:2] == (status.st_size, status.st_mtime_ns):
             return json.loads(row[2])
-        found = find(path)
-        self._new.append((key, kind, status.st_size, status.st_mtime_ns, json.dumps(found)))
-        return found
+        fact = find(path)
+        self._new.append((key, kind, status.st_size, status.st_mtime_ns, json.dumps(fact)))
+        return fact
 
     def _row(self, key: str, kind: str) -> tuple[int, int, str] | None:
         if self._connection is None:

@@ -70,8 +70,8 @@ class FileDataset:
     @cached_property
     def listed(self) -> Listing:
         """The whole folder, before limit and shard, sorted by name."""
-        found = self.listing()
-        return Listing(sorted(found.entries, key=lambda e: e.name), found.stray)
+        listing = self.listing()
+        return Listing(sorted(listing.entries, key=lambda e: e.name), listing.stray)
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
@@ -141,11 +141,11 @@ class FileDataset:
 
     def why_empty(self, rule: Rule, values: np.ndarray) -> str:
         """What to do about a mask without an object."""
-        found = np.unique(values)
-        listed = ", ".join(f"{v:g}" for v in found[:6]) + (", …" if len(found) > 6 else "")
-        if len(found) == 1 and found[0] == 0:
+        distinct = np.unique(values)
+        listed = ", ".join(f"{v:g}" for v in distinct[:6]) + (", …" if len(distinct) > 6 else "")
+        if len(distinct) == 1 and distinct[0] == 0:
             return "the mask is all 0: annotate the object, or remove the pair."
-        if rule.ignore is not None and rule.ignore in found:
+        if rule.ignore is not None and rule.ignore in distinct:
             return (
                 f"its values are {listed}, and {rule.ignore} is ignored here: export the object with another value, "
                 f"or read the data with dataset=folder dataset.ignore=null."

@@ -77,12 +77,12 @@ class Folder(FileDataset):
 
     def listing(self) -> Listing:
         """Pairs by stem, or one entry per value in each mask."""
-        found = pairs_by_stem(self.root / self.images, self.root / self.masks, suffix=self.mask_suffix)
+        listing = pairs_by_stem(self.root / self.images, self.root / self.masks, suffix=self.mask_suffix)
         if self.objects == "one":
-            return found
+            return listing
         kind = "instances and areas as stored"
-        entries = instance_entries(found.entries, stored_areas_in, self.rule.ignore, kind, self.smallest)
-        return Listing(list(entries), found.stray)
+        entries = instance_entries(listing.entries, stored_areas_in, self.rule.ignore, kind, self.smallest)
+        return Listing(list(entries), listing.stray)
 
     def mask_of(self, entry: Entry, values: np.ndarray) -> np.ndarray:
         """As `FileDataset.mask_of`; an object of fewer pixels than `smallest` is no object, too."""

@@ -64,7 +64,7 @@ class HqSeg44k(FileDataset):
         stray: list[str] = []
         for subset in self.subsets:
             images, masks = PARTS[subset]
-            found = pairs_by_stem(self.root / images, self.root / masks, prefix=f"{subset}/")
-            entries += found.entries
-            stray += found.stray
+            pairs = pairs_by_stem(self.root / images, self.root / masks, prefix=f"{subset}/")
+            entries += pairs.entries
+            stray += pairs.stray
         return Listing(entries, stray)

@@ -23,8 +23,8 @@ def areas_in(path: Path, stored: bool = False) -> list[list[int]]:
         )
     if values.dtype.kind == "f":
         raise Unreadable(f"{path}: holds fractions, but each instance must have a whole number of its own.")
-    found = zip(*np.unique(values, return_counts=True), strict=True)
-    return [[int(value), int(pixels)] for value, pixels in found if value > 0]
+    counts = zip(*np.unique(values, return_counts=True), strict=True)
+    return [[int(value), int(pixels)] for value, pixels in counts if value > 0]
 
 
 def stored_areas_in(path: Path) -> list[list[int]]:

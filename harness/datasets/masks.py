@@ -90,11 +90,11 @@ def _strongest(values: np.ndarray) -> np.ndarray:
     return values.max(axis=2) if values.ndim == 3 else values
 
 
-def _is(values: np.ndarray, wanted: Value) -> np.ndarray:
-    if isinstance(wanted, tuple):
+def _is(values: np.ndarray, value: Value) -> np.ndarray:
+    if isinstance(value, tuple):
         whole = values if values.ndim == 3 else values[:, :, None]
-        return (whole == np.asarray(wanted)).all(axis=2)
-    return _strongest(values) == wanted
+        return (whole == np.asarray(value)).all(axis=2)
+    return _strongest(values) == value
 
 
 def read_values(path: Path, indices: bool = False, rule: Rule | None = None) -> np.ndarray:
@@ -194,15 +194,15 @@ def differences(path: Path, rule: Rule) -> str:
     about = header(path)
     if about is None:
         return ""
-    found = [f"orientation {about.orientation}"] if about.orientation != 1 else []
+    reasons = [f"orientation {about.orientation}"] if about.orientation != 1 else []
     if about.transparent and read_stored(path).opacity is not None:
-        found.append("opacity")
+        reasons.append("opacity")
     if ";16" in about.raw and about.mode in ("RGB", "RGBA", "LA"):
-        found.append("16 bits")
+        reasons.append("16 bits")
     odd = about.mode not in ("L", "RGB", "RGBA", "LA") or about.raw.startswith(("L;2", "L;4"))
     if rule.stored and odd and (rule.named or rule.above):
-        found.append("stored values")
-    return ", ".join(found)
+        reasons.append("stored values")
+    return ", ".join(reasons)
 
 
 def check_size(image: np.ndarray, mask: np.ndarray, image_path: Path, mask_path: Path) -> None:

@@ -91,10 +91,10 @@ def _numbers(stem: str) -> list[int]:
 
 def by_stem(folder: Path, endings: Iterable[str] = IMAGE_ENDINGS) -> Stems:
     """Files of a folder by stem."""
-    found = Stems()
+    stems = Stems()
     for path in files_in(folder, endings):
-        found.setdefault(sample_name(path.stem), []).append(path)
-    return found
+        stems.setdefault(sample_name(path.stem), []).append(path)
+    return stems
 
 
 def pair(
@@ -153,8 +153,8 @@ def pairs_by_stem(images: Path, masks: Path, prefix: str = "", suffix: str = "")
             candidates = []
         used |= {sample_name(path.stem) for path in candidates}
         near = None if candidates else mask_of.nearest(stem, image_of)
-        wanted = f"{images.name}/{stem}.*", f"{masks.name}/{stem}{suffix}.*"
-        entries.append(pair(prefix + stem, paths, candidates, *wanted, near))
+        patterns = f"{images.name}/{stem}.*", f"{masks.name}/{stem}{suffix}.*"
+        entries.append(pair(prefix + stem, paths, candidates, *patterns, near))
     stray = [
         f"{path}: no image {images.name}/{stem}.*{_other_ending(images, stem)}"
         for stem, paths in mask_of.items()

@@ -43,12 +43,12 @@ def paste(under: Sample, over: Sample, random: np.random.Generator) -> Sample:
     mixed = np.rint(image * soft + under.image * (1 - soft)).astype(np.uint8)
     original = (under.mask == 1) & ~pasted
     choice = random.random()
-    wanted = pasted
+    visible = pasted
     if choice < 0.3 and original.sum() > 0.3 * (under.mask == 1).sum():
-        wanted = original
+        visible = original
     elif choice > 0.85:
-        wanted = original | pasted
-    mask = np.where((under.mask == IGNORE) & ~pasted, IGNORE, wanted).astype(np.uint8)
+        visible = original | pasted
+    mask = np.where((under.mask == IGNORE) & ~pasted, IGNORE, visible).astype(np.uint8)
     return Sample(under.name, mixed, mask)
 
 

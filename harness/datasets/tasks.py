@@ -62,9 +62,9 @@ class Tasks(Folder):
             return sample
         random = np.random.default_rng((self.seed, zlib.crc32(name.encode())))
         for _ in range(_TRIES):
-            made = self._made(sample, random)
-            if made is not sample:
-                return made
+            task = self._made(sample, random)
+            if task is not sample:
+                return task
         raise SampleError(f"{name}: gives no task of kind {self.task!r} (object or background too small)")
 
     def _made(self, sample: Sample, random: np.random.Generator) -> Sample:

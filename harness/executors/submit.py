@@ -91,8 +91,8 @@ def isolate(work: Work, folder: Path, watched: Watched) -> Iterator[Result]:
 
 def only(work: Work, variants: set[str] | frozenset[str]) -> Work:
     """The part of a share that concerns these variants."""
-    todo = {name: [v for v in wanted if v in variants] for name, wanted in work.todo.items()}
-    return replace(work, todo={name: wanted for name, wanted in todo.items() if wanted})
+    todo = {name: [v for v in missing if v in variants] for name, missing in work.todo.items()}
+    return replace(work, todo={name: missing for name, missing in todo.items() if missing})
 
 
 def split(work: Work, chunks: int) -> list[Work]:

@@ -143,12 +143,12 @@ def _frequency(information: dict[str, str]) -> float | None:
 
 
 def _caches() -> dict[str, str]:
-    found = {}
+    sizes = {}
     for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         with contextlib.suppress(OSError):
             level, kind, size = ((folder / f).read_text().strip() for f in ("level", "type", "size"))
-            found[f"L{level} {kind.lower()}"] = size
-    return found
+            sizes[f"L{level} {kind.lower()}"] = size
+    return sizes
 
 
 def _torch() -> dict[str, Any]:

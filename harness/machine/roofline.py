@@ -73,8 +73,8 @@ def _roof(
     part = row.get("part", TOTAL)
     where = (row["variant"], row["resolution"], part, row["kind"], row["size_bin"])
     if part != TOTAL:
-        found = work.get(where)
-        return roof_ms(found["gflops"], found["mbytes"], peaks, precision) if found else math.nan
+        counted = work.get(where)
+        return roof_ms(counted["gflops"], counted["mbytes"], peaks, precision) if counted else math.nan
     siblings = [w for k, w in work.items() if (k[0], k[1], k[3], k[4]) == (*where[:2], *where[3:]) and k[2] != TOTAL]
     return sum(roof_ms(w["gflops"], w["mbytes"], peaks, precision) for w in siblings) if siblings else math.nan
 

@@ -72,17 +72,17 @@ class Batches:
         _, side = self.size(step)
         index = self._index(step * self.batch * self.world + place)
         for _ in range(4):
-            made = crop(self.material.draw(index, random), side, self.how, random)
-            if (made.mask == 1).sum() >= 32:
-                return made
+            cropped = crop(self.material.draw(index, random), side, self.how, random)
+            if (cropped.mask == 1).sum() >= 32:
+                return cropped
             index = int(random.integers(len(self.material.photographs)))
-        return made
+        return cropped
 
     def make(self, step: int) -> Batch:
         """The batch of a step."""
         count, _ = self.size(step)
-        made = [self.sample(step, self.rank * count + place) for place in range(count)]
-        return Batch(step, np.stack([s.image for s in made]), np.stack([s.mask for s in made]))
+        samples = [self.sample(step, self.rank * count + place) for place in range(count)]
+        return Batch(step, np.stack([s.image for s in samples]), np.stack([s.mask for s in samples]))
 
     def from_step(self, first: int, last: int, threads: int = 1, ahead: int = 3) -> Iterator[Batch]:
         """Batches first, …, last - 1, made ahead by threads."""
@@ -99,8 +99,8 @@ class Batches:
     def _index(self, position: int) -> int:
         count = len(self.material.photographs)
         epoch, place = divmod(position, count)
-        found = self._epoch  # kept in a local name: another thread may move on to the next epoch meanwhile
-        if found[0] != epoch:
-            found = (epoch, np.random.default_rng((self.seed, epoch, 0)).permutation(count))
-            self._epoch = found
-        return int(found[1][place])
+        epoch_order = self._epoch  # kept in a local name: another thread may move on to the next epoch meanwhile
+        if epoch_order[0] != epoch:
+            epoch_order = (epoch, np.random.default_rng((self.seed, epoch, 0)).permutation(count))
+            self._epoch = epoch_order
+        return int(epoch_order[1][place])

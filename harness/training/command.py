@@ -244,8 +244,8 @@ def terminate_like_interrupt() -> Iterator[None]:
 
 def settings_of(config: Mapping[str, Any], seed: int | None = None) -> Settings:
     """Settings from the configuration, with another seed if one is given."""
-    made = make_settings(plain(config))
-    return made if seed is None else dataclasses.replace(made, seed=seed)
+    settings = make_settings(plain(config))
+    return settings if seed is None else dataclasses.replace(settings, seed=seed)
 
 
 def clock(seconds: float) -> str:

@@ -60,10 +60,10 @@ class Features:
         if kept is not None:
             self.found += 1
             return kept
-        made = tuple(tensor.detach() for tensor in make())
+        tensors = tuple(tensor.detach() for tensor in make())
         self.made += 1
-        self._write(path, made)
-        return made
+        self._write(path, tensors)
+        return tensors
 
     def _digest(self, part: nn.Module, device: torch.device) -> str:
         """Of class, values and precision; the values once per part, as they are frozen."""
@@ -77,11 +77,11 @@ class Features:
         half = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
         return f"{known[:20]}-{device.type}-{str(half).removeprefix('torch.')}"
 
-    def _write(self, path: Path, made: tuple[Tensor, ...]) -> None:
+    def _write(self, path: Path, tensors: tuple[Tensor, ...]) -> None:
         if self._full:
             return
         temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-        stored = {f"{i}{_LAST if _is_last(t) else ''}": _as_stored(t).cpu() for i, t in enumerate(made)}
+        stored = {f"{i}{_LAST if _is_last(t) else ''}": _as_stored(t).cpu() for i, t in enumerate(tensors)}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file(stored, str(temporary))
@@ -106,15 +106,15 @@ def _read(path: Path, device: torch.device) -> tuple[Tensor, ...] | None:
     """Maps of a file as they were; None if there is none, or it is damaged (it is then made again)."""
     if not path.is_file():
         return None
-    found = {}
+    tensors = {}
     try:
         with safe_open(str(path), framework="pt", device=str(device)) as file:
             for name in file.keys():  # noqa: SIM118
                 tensor = file.get_tensor(name)
-                found[int(name.removesuffix(_LAST))] = tensor.permute(0, 3, 1, 2) if name.endswith(_LAST) else tensor
+                tensors[int(name.removesuffix(_LAST))] = tensor.permute(0, 3, 1, 2) if name.endswith(_LAST) else tensor
     except (SafetensorError, OSError):
         return None
-    return tuple(found[index] for index in range(len(found)))
+    return tuple(tensors[index] for index in range(len(tensors)))
 
 
 def _is_last(tensor: Tensor) -> bool:

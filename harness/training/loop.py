@@ -231,7 +231,7 @@ class Trainer:
 
 def _mean_iou(predictions: np.ndarray, masks: np.ndarray) -> float:
     valid = masks != 255
-    wanted = masks == 1
-    both = (predictions & wanted).sum((1, 2))
-    either = ((predictions | wanted) & valid).sum((1, 2))
+    objects = masks == 1
+    both = (predictions & objects).sum((1, 2))
+    either = ((predictions | objects) & valid).sum((1, 2))
     return float((both / np.maximum(either, 1)).mean())

@@ -131,10 +131,10 @@ def _write(source: SampleSource, folder: Path, longest: int | None, bar: Bar | N
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _publish(made: Path, folder: Path) -> None:
+def _publish(complete: Path, folder: Path) -> None:
     # No look before the leap: the processes of one torchrun pack at the same time, and all but the first are late.
     try:
-        os.rename(made, folder)
+        os.rename(complete, folder)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise

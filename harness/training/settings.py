@@ -97,12 +97,12 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
 
 def _make(kind: Any, values: Mapping[str, Any], what: str) -> Any:
     types_ = typing.get_type_hints(kind)
-    given: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, value in values.items():
         if name not in types_:
             raise UserError(f"{what} has no setting {name!r}. {near_miss(name, types_)}")
-        given[name] = _convert(types_[name], value, f"{what} {name}")
-    return kind(**given)
+        fields[name] = _convert(types_[name], value, f"{what} {name}")
+    return kind(**fields)
 
 
 def _convert(kind: Any, value: Any, what: str) -> Any:

@@ -34,15 +34,15 @@ class Validation:
         """NoC@85 and NoC@90 (up to the click limit) and mean IoU after 1, 3 and 5 clicks, names as in MLflow."""
         curves = np.stack([self._curve(truth) for truth in self.truths])
         limit = curves.shape[1]
-        found = {}
+        scores = {}
         for target in (0.85, 0.90):
             reached = curves >= target
             noc = np.where(reached.any(1), reached.argmax(1) + 1, limit)
-            found[f"val_noc{round(100 * target)}"] = float(noc.mean())
+            scores[f"val_noc{round(100 * target)}"] = float(noc.mean())
         for click in (1, 3, 5):
             if click <= limit:
-                found[f"val_miou{click}"] = float(curves[:, click - 1].mean())
-        return found
+                scores[f"val_miou{click}"] = float(curves[:, click - 1].mean())
+        return scores
 
     def _curve(self, truth: Truth) -> np.ndarray:
         with torch.no_grad():

@@ -209,17 +209,17 @@ def read_legacy(path: Path, size: int) -> TorchFile:
 
 def _storages(content: Any) -> dict[str, StorageRecord]:
     """All storages under a value, by key; values that hold one another are visited once."""
-    found: dict[str, StorageRecord] = {}
+    storages: dict[str, StorageRecord] = {}
     pending, seen = [content], set()
     while pending:
         value = pending.pop()
         if isinstance(value, TensorRecord):
             value = value.storage
         if isinstance(value, StorageRecord):
-            known = found.setdefault(value.key, value)
+            known = storages.setdefault(value.key, value)
             if known.dtype != value.dtype:
                 raise WeightFileError("cannot be read: one storage with two kinds of numbers")
         elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
             seen.add(id(value))
             pending.extend(value.values() if isinstance(value, dict) else value)
-    return found
+    return storages

@@ -49,10 +49,10 @@ def choose(run: Run, dataset: str) -> list[Choice]:
     sizes = rows.drop_duplicates("sample").set_index("sample")["size_bin"]
     # Equal scores fall back on the name, so that two reports of one run show the same samples.
     order = means[base].sort_index().sort_values(kind="stable")
-    made = []
+    choices = []
 
     def add(title: str, reason: str, sample: str, *variants: str) -> None:
-        made.append(Choice(title, reason, dataset, sample, str(sizes.get(sample, "")), variants))
+        choices.append(Choice(title, reason, dataset, sample, str(sizes.get(sample, "")), variants))
 
     worst, median = str(order.index[0]), str(order.index[(len(order) - 1) // 2])
     add(
@@ -88,7 +88,7 @@ def choose(run: Run, dataset: str) -> list[Choice]:
                 base,
                 other,
             )
-    return made
+    return choices
 
 
 def partner(run: Run, means: dict[str, pd.Series], base: str) -> str | None:
@@ -103,20 +103,22 @@ def partner(run: Run, means: dict[str, pd.Series], base: str) -> str | None:
 def stories(run: Run, budget_s: float = 20.0, trust: Trust | None = None) -> tuple[list[Story], list[str]]:
     """Replayed episodes of every data set, and sentences about what could not be shown."""
     replayer = Replayer(run, budget_s, trust or Trust())
-    told: list[Story] = []
+    replayed: list[Story] = []
     failed: dict[str, list[str]] = {}
     for dataset in run.datasets:
         for choice in choose(run, dataset):
             if replayer.spent:
-                return told, [
+                return replayed, [
                     *_sentences(failed),
                     f"Not all episodes are shown: replaying stopped after {budget_s:.0f} s.",
                 ]
             try:
-                told.append(Story(choice, tuple(replayer.episode(v, dataset, choice.sample) for v in choice.variants)))
+                replayed.append(
+                    Story(choice, tuple(replayer.episode(v, dataset, choice.sample) for v in choice.variants))
+                )
             except CannotReplay as error:
                 failed.setdefault(str(error), []).append(choice.sample)
-    return told, _sentences(failed)
+    return replayed, _sentences(failed)
 
 
 def _sentences(failed: dict[str, list[str]]) -> list[str]:

@@ -76,12 +76,12 @@ def strip(episode: Episode, name: str, heading: str) -> Plot:
             handletextpad=0.4,
             columnspacing=1.4,
         )
-    told = ", ".join(f"{episode.steps[k - 1].iou * 100:.0f} % after {k}" for k in shown)
+    shown_ious = ", ".join(f"{episode.steps[k - 1].iou * 100:.0f} % after {k}" for k in shown)
     return Plot(
         name,
         heading,
         f"{episode.variant} ({episode.status}), {episode.dataset}, {episode.sample.name}. {episode.note}".strip(),
-        f"Photograph with the clicks and mask outlines of {episode.variant}; IoU {told}; "
+        f"Photograph with the clicks and mask outlines of {episode.variant}; IoU {shown_ious}; "
         f"then {episode.steps[-1].iou * 100:.0f} % at the end with missed and extra pixels coloured.",
         figure,
         episode.dataset,
@@ -99,8 +99,8 @@ def smaller(image: np.ndarray, side: int = _SIDE) -> np.ndarray:
 
 def outlines(mask: np.ndarray, scale: float) -> list[np.ndarray]:
     """Closed outlines (n, 2) of x, y in pixels of the scaled picture."""
-    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    scaled = [(c[:, 0, :] + 0.5) * scale - 0.5 for c in found if len(c) > 2]
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    scaled = [(c[:, 0, :] + 0.5) * scale - 0.5 for c in contours if len(c) > 2]
     return [np.vstack([c, c[:1]]) for c in scaled]
 
 

@@ -34,34 +34,34 @@ def data(episode: Episode) -> dict[str, Any]:
 
 
 def _step(step: Step, truth: np.ndarray, scale: float) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    record: dict[str, Any] = {
         "iou": round(step.iou * 100, 1) if np.isfinite(step.iou) else None,
         "mask": path(step.mask, scale),
         "missed": path((truth == 1) & ~step.mask, scale),
         "extra": path((truth == 0) & step.mask, scale),
     }
     if step.click is not None:
-        found["click"] = [
+        record["click"] = [
             round(step.click.x * scale, 1),
             round(step.click.y * scale, 1),
             bool(step.click.positive),
         ]
     if step.trace is not None:
-        found["trace"] = _trace(step.trace, scale)
-    return found
+        record["trace"] = _trace(step.trace, scale)
+    return record
 
 
 def _trace(trace: Trace, scale: float) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    boxes: dict[str, Any] = {}
     for name, box in (("dpe", trace.dpe_box), ("dlu", trace.dlu_box)):
         if box is not None:
-            found[name] = [round(v * scale, 1) for v in box]
-    found["side"] = round(trace.token * scale, 3)
+            boxes[name] = [round(v * scale, 1) for v in box]
+    boxes["side"] = round(trace.token * scale, 3)
     if trace.boundary is not None:
-        found["boundary"] = grid(np.where(trace.boundary, 0, -1))
+        boxes["boundary"] = grid(np.where(trace.boundary, 0, -1))
     if trace.experts is not None:
-        found["experts"] = grid(trace.experts)
-    return found
+        boxes["experts"] = grid(trace.experts)
+    return boxes
 
 
 def grid(values: np.ndarray) -> list[str]:
@@ -79,8 +79,8 @@ def path(mask: np.ndarray, scale: float) -> str:
     way = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
     fine = cv2.resize(mask.astype(np.float32), (size[0] * 2, size[1] * 2), interpolation=way)
     level = (fine >= min(0.5, float(fine.max()) * 0.99)).astype(np.uint8)
-    found, _ = cv2.findContours(level, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    text = "".join(_ring(ring) for ring in found)
+    contours, _ = cv2.findContours(level, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    text = "".join(_ring(ring) for ring in contours)
     return text if len(text) <= _LONGEST_PATH else bitmap(mask, size)
 
 

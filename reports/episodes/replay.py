@@ -142,10 +142,10 @@ class Replayer:
 
     def _segmenter(self, variant: str) -> Any:
         if variant not in self._segmenters:
-            made = self._build(_config(self.run.variant_configs, variant))
-            if hasattr(made, "keep_trace"):
-                made.keep_trace = True
-            self._segmenters[variant] = made
+            segmenter = self._build(_config(self.run.variant_configs, variant))
+            if hasattr(segmenter, "keep_trace"):
+                segmenter.keep_trace = True
+            self._segmenters[variant] = segmenter
         return self._segmenters[variant]
 
 
@@ -193,9 +193,9 @@ def _difference(steps: tuple[Step, ...], sample: Sample) -> str:
 
     worst = 0.0
     for step in steps:
-        found = float(iou(step.mask, sample.mask))
-        if math.isfinite(found) and math.isfinite(step.iou):
-            worst = max(worst, abs(found - step.iou))
+        replayed = float(iou(step.mask, sample.mask))
+        if math.isfinite(replayed) and math.isfinite(step.iou):
+            worst = max(worst, abs(replayed - step.iou))
     if worst <= TOLERANCE:
         return ""
     return (

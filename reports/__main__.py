@@ -70,17 +70,17 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     if arguments[0] in ("compare", "history"):
         return _several(arguments[0], arguments[1:])
-    given = parse(arguments)
-    if "mlflow.experiment" in given:
-        return _from_mlflow(given)
-    if "run" not in given:
+    options = parse(arguments)
+    if "mlflow.experiment" in options:
+        return _from_mlflow(options)
+    if "run" not in options:
         raise UserError("which run? Give run=DIR, the out= folder of a sweep, for example run=runs/dha.")
-    if "table" in given:
-        sys.stdout.write(one_table(given["run"], given["table"], given.get("format", "md")))
+    if "table" in options:
+        sys.stdout.write(one_table(options["run"], options["table"], options.get("format", "md")))
         return 0
     from reports.pages.assemble import build
 
-    print(build(given["run"], given.get("out"), _seconds(given), _trust(given)))
+    print(build(options["run"], options.get("out"), _seconds(options), _trust(options)))
     return 0
 
 
@@ -90,28 +90,28 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
     Raises:
         UserError: an argument without `=`, or an unknown key.
     """
-    given = {}
+    options = {}
     waiting = [*arguments]
     while waiting:
         argument = waiting.pop(0)
         if argument == "--config-dir":
             argument += f"={waiting.pop(0)}" if waiting else ""
         if argument.startswith("--config-dir="):
-            given["config-dir"] = argument.partition("=")[2]
+            options["config-dir"] = argument.partition("=")[2]
             continue
         key, equals, value = argument.partition("=")
         if not equals:
             raise UserError(f"cannot read {argument!r}: arguments look like key=value, for example run=runs/dha.")
         if key not in KEYS:
             raise UserError(f"unknown setting {key!r}. {near_miss(key, KEYS)}")
-        given[key] = value
-    return given
+        options[key] = value
+    return options
 
 
-def _trust(given: dict[str, str]) -> Trust:
+def _trust(options: dict[str, str]) -> Trust:
     """What the user vouches for in this command."""
-    folder = given.get("config-dir")
-    names = given.get("environment", "").strip("[]").split(",")
+    folder = options.get("config-dir")
+    names = options.get("environment", "").strip("[]").split(",")
     return Trust(Config(folder).config_dir, frozenset(name.strip() for name in names if name.strip()))
 
 
@@ -131,7 +131,7 @@ def one_table(path: str, name: str, form: str) -> str:
 def _several(kind: str, arguments: Sequence[str]) -> int:
     from reports.read.frames import read
 
-    given = parse([a for a in arguments if a.startswith("out=")])
+    options = parse([a for a in arguments if a.startswith("out=")])
     folders = [a for a in arguments if not a.startswith("out=")]
     wrong = [a for a in folders if "=" in a and not Path(a).is_dir()]
     if wrong:
@@ -141,7 +141,7 @@ def _several(kind: str, arguments: Sequence[str]) -> int:
             f"{kind} needs {'two' if kind == 'compare' else 'two or more'} folders, for example: {kind} runs/a runs/b."
         )
     runs = [read(folder) for folder in folders]
-    out = Path(given.get("out") or runs[-1].path / kind).expanduser().absolute()
+    out = Path(options.get("out") or runs[-1].path / kind).expanduser().absolute()
     return _concluded(runs, out, kind)
 
 
@@ -162,35 +162,36 @@ def _concluded(runs: Sequence[Run], out: Path, kind: str) -> int:
     return code
 
 
-def _from_mlflow(given: dict[str, str]) -> int:
+def _from_mlflow(options: dict[str, str]) -> int:
     from dataclasses import replace
 
     from reports.pages.assemble import write
     from reports.read import mlflow_source
     from reports.read.frames import read
 
-    experiment = given["mlflow.experiment"]
-    wanted = [w.strip() for w in given.get("mlflow.runs", "").strip("[]").split(",") if w.strip()]
-    out = Path(given.get("out") or "report").expanduser().absolute()
+    experiment = options["mlflow.experiment"]
+    run_names = [w.strip() for w in options.get("mlflow.runs", "").strip("[]").split(",") if w.strip()]
+    out = Path(options.get("out") or "report").expanduser().absolute()
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:
-        found = mlflow_source.fetch(experiment, wanted, given.get("mlflow.uri"), Path(folder))
+        fetched = mlflow_source.fetch(experiment, run_names, options.get("mlflow.uri"), Path(folder))
         runs = [
-            replace(read(path), source=f"mlflow.experiment={experiment} mlflow.runs={run_id}") for run_id, path in found
+            replace(read(path), source=f"mlflow.experiment={experiment} mlflow.runs={run_id}")
+            for run_id, path in fetched
         ]
         for one in runs:
-            print(write(one, out if len(runs) == 1 else out / one.path.name, _seconds(given), _trust(given)))
+            print(write(one, out if len(runs) == 1 else out / one.path.name, _seconds(options), _trust(options)))
         if len(runs) > 1:
             kind = "compare" if len(runs) == 2 else "history"
             return _concluded(runs, out / kind, kind)
     return 0
 
 
-def _seconds(given: dict[str, str]) -> float:
+def _seconds(options: dict[str, str]) -> float:
     try:
-        return max(0.0, float(given.get("episodes", 15)))
+        return max(0.0, float(options.get("episodes", 15)))
     except ValueError as error:
         raise UserError(
-            f"episodes={given['episodes']!r}: give seconds, for example episodes=15, or 0 for none."
+            f"episodes={options['episodes']!r}: give seconds, for example episodes=15, or 0 for none."
         ) from error
 
 

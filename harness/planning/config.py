@@ -56,8 +56,8 @@ class Config:
         folders: list[Any] = [resources.files("sweeps") / group]
         if self.config_dir is not None:
             folders.append(self.config_dir / group)
-        found = {item.name[:-5] for f in folders if f.is_dir() for item in f.iterdir() if item.name.endswith(".yaml")}
-        return sorted(found)
+        names = {item.name[:-5] for f in folders if f.is_dir() for item in f.iterdir() if item.name.endswith(".yaml")}
+        return sorted(names)
 
     def compose(self, overrides: Sequence[str] = (), primary: str = "config") -> DictConfig:
         """Compose `config.yaml` with command-line overrides such as `+ablation=dha dataset.limit=3`.

@@ -68,11 +68,11 @@ class Trust:
             for key in value:
                 _refuse_keyword(key)
             return {key: self._value(one) for key, one in value.items()}
-        made = self._class(value.get("_target_"), outermost)
+        built = self._class(value.get("_target_"), outermost)
         settings = {key: one for key, one in value.items() if key != "_target_"}
         for key in settings:
             _refuse_keyword(key)
-        return made(**{str(key): self._value(one) for key, one in settings.items()})
+        return built(**{str(key): self._value(one) for key, one in settings.items()})
 
     def _text(self, text: str) -> Any:
         """A text as it is; `${oc.env:NAME}` as its value where the user allows NAME."""
@@ -93,19 +93,19 @@ class Trust:
         if not isinstance(target, str) or not _TARGET.fullmatch(target) or module.endswith("__main__"):
             raise _stranger(target)
         if module.partition(".")[0] in PROJECT:
-            found = _defined(module, name)
-            if found is None or not _is_ours(found) or not _fits(found):
+            cls = _defined(module, name)
+            if cls is None or not _is_ours(cls) or not _fits(cls):
                 raise _stranger(target)
-            return found
+            return cls
         if not self._lies_in_folder(module):
             raise _stranger(target)
         Config(self.config_dir)  # puts the folder on the Python path
-        found = _defined(module, name)
-        if found is None or not (_is_ours(found) and _fits(found)) and not self._is_users(found):
+        cls = _defined(module, name)
+        if cls is None or not (_is_ours(cls) and _fits(cls)) and not self._is_users(cls):
             raise _stranger(target)
-        if outermost and not _fits(found):
+        if outermost and not _fits(cls):
             raise NotBuilt(f"not built: class {target} of the run's own configuration is no segmenter and no data set")
-        return found
+        return cls
 
     def _lies_in_folder(self, module: str) -> bool:
         """Whether the file of a module would be one of the user's folder; nothing is imported to find out."""
@@ -128,9 +128,9 @@ class Trust:
         folder = self.config_dir
         return folder is not None and place.is_relative_to(folder.expanduser().resolve()) and not inside_run
 
-    def _is_users(self, found: type) -> bool:
+    def _is_users(self, cls: type) -> bool:
         """Whether a class is defined in a module of the user's folder."""
-        file = getattr(sys.modules.get(found.__module__), "__file__", None)
+        file = getattr(sys.modules.get(cls.__module__), "__file__", None)
         return file is not None and self._is_users_file(file)
 
 
@@ -146,18 +146,18 @@ def _stranger(target: object) -> NotBuilt:
 def _defined(module: str, name: str) -> type | None:
     """The class that a module holds under a name; None for anything else. Nothing is looked up on objects."""
     try:
-        found = vars(importlib.import_module(module)).get(name)
+        attribute = vars(importlib.import_module(module)).get(name)
     except ImportError:
         return None
-    return found if isinstance(found, type) else None
+    return attribute if isinstance(attribute, type) else None
 
 
-def _is_ours(found: type) -> bool:
+def _is_ours(cls: type) -> bool:
     """Whether a class is defined in one of the project's packages, under its own name."""
-    home = sys.modules.get(found.__module__)
-    return found.__module__.partition(".")[0] in PROJECT and vars(home or object).get(found.__name__) is found
+    home = sys.modules.get(cls.__module__)
+    return cls.__module__.partition(".")[0] in PROJECT and vars(home or object).get(cls.__name__) is cls
 
 
-def _fits(found: type) -> bool:
+def _fits(cls: type) -> bool:
     """Whether a class is a segmenter or a data set."""
-    return any(all(callable(getattr(found, method, None)) for method in methods) for methods in _INTERFACES)
+    return any(all(callable(getattr(cls, method, None)) for method in methods) for methods in _INTERFACES)

@@ -214,7 +214,7 @@ def _variants(root: Config, config: DictConfig, picked: str | None) -> list[Vari
             f"nothing to run: give +ablation=NAME ({names}), "
             f"variant=NAME or variants=[NAME,…] ({', '.join(root.options('variant'))})."
         )
-    made = []
+    variants = []
     for name in dict.fromkeys(str(c) for c in chosen):
         if name not in [*offered, picked, *root.options("variant")]:
             raise UserError(f"unknown variant {name!r}. {near_miss(name, [*offered, *root.options('variant')])}")
@@ -230,8 +230,8 @@ def _variants(root: Config, config: DictConfig, picked: str | None) -> list[Vari
         except UserError as error:
             where = root.file("variant", name)
             raise (error if name in str(error) else UserError(f"{where}: {error}")) from error
-        made.append(Variant(name, settings, recorded(node)))
-    return made
+        variants.append(Variant(name, settings, recorded(node)))
+    return variants
 
 
 def require_segmenter(name: str, config: Any) -> None:
@@ -242,11 +242,11 @@ def require_segmenter(name: str, config: Any) -> None:
     if target.partition(".")[0] in ("inter2former", "baselines"):
         return
     try:
-        found = get_object(target)
+        cls = get_object(target)
     except Exception:  # whoever builds it says what is wrong
         return
-    lacks = [part for part in ("encode", "start") if not callable(getattr(found, part, None))]
-    if isinstance(found, type) and lacks:
+    lacks = [part for part in ("encode", "start") if not callable(getattr(cls, part, None))]
+    if isinstance(cls, type) and lacks:
         raise UserError(
             f"variant {name!r}: {target} is no segmenter, it has no method {' and no '.join(lacks)} "
             "(the interface: harness/segmenter.py)."
@@ -269,8 +269,8 @@ def _datasets(root: Config, config: DictConfig) -> list[DatasetPlan]:
             "datasets: names each data set with its settings, for example {grabcut: {root: DIR}, mine: {dataset: "
             "folder, root: DIR}}."
         )
-    for label, given in ((str(k), v) for k, v in several.items()):
-        settings = dict(given or {})
+    for label, override in ((str(k), v) for k, v in several.items()):
+        settings = dict(override or {})
         configs[label] = root.load("dataset", settings.pop("dataset", label), settings)
     if not configs:
         configs[""] = config.dataset

@@ -48,34 +48,34 @@ def write(source: Run, folder: Path, episodes_s: float, trust: Trust | None = No
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from error
-    made, drawn = all_tables(source), all_plots(source)
-    told, problems = gallery.stories(source, episodes_s, trust) if episodes_s > 0 else ([], [])
-    strips = [_strips(number, story) for number, story in enumerate(told, 1)]
+    page_tables, drawn = all_tables(source), all_plots(source)
+    stories, problems = gallery.stories(source, episodes_s, trust) if episodes_s > 0 else ([], [])
+    strips = [_strips(number, story) for number, story in enumerate(stories, 1)]
     try:
         if strips:
             (folder / "episodes").mkdir(exist_ok=True)
-        write_tables(made, folder)
+        write_tables(page_tables, folder)
         for plot in drawn:
             plot.save(folder)
         for strip in (s for group in strips for s in group):
             strip.save(folder / "episodes", ("jpg",))
-        shown = [page.shown(story, group) for story, group in zip(told, strips, strict=True)]
+        shown = [page.shown(story, group) for story, group in zip(stories, strips, strict=True)]
         path = folder / "index.html"
-        write_text(path, _within_limit(source, made, drawn, shown, problems))
+        write_text(path, _within_limit(source, page_tables, drawn, shown, problems))
     except OSError as error:
         raise _unwritable(folder, error) from error
     return path
 
 
 def _within_limit(
-    source: Run, made: list[table.Table], drawn: list[Plot], shown: list[dict[str, Any]], problems: list[str]
+    source: Run, page_tables: list[table.Table], drawn: list[Plot], shown: list[dict[str, Any]], problems: list[str]
 ) -> str:
     """The page, with as many episodes as fit."""
-    html = page.render(source, made, drawn, shown, problems)
+    html = page.render(source, page_tables, drawn, shown, problems)
     while len(html.encode("utf-8", "backslashreplace")) > PAGE_LIMIT and shown:
         shown = shown[:-1]
         more = [*problems, "Some episodes were left out to keep this page small; their pictures lie in episodes/."]
-        html = page.render(source, made, drawn, shown, more)
+        html = page.render(source, page_tables, drawn, shown, more)
     return html
 
 
@@ -99,7 +99,7 @@ def _strips(number: int, story: gallery.Story) -> list[Plot]:
 
 def all_tables(run: Run) -> list[table.Table]:
     """Every table that has something to show, in the order of the page."""
-    return [made for made in tables.of(run, list(tables.ALL)) if made.rows]
+    return [one for one in tables.of(run, list(tables.ALL)) if one.rows]
 
 
 def all_plots(run: Run) -> list[Plot]:
@@ -118,25 +118,25 @@ def all_plots(run: Run) -> list[Plot]:
 
 def distinct(drawn: Sequence[Plot]) -> list[Plot]:
     """The plots, where two have one file name (names that differ in signs only) with a number behind the later one."""
-    taken: set[str] = set()
+    names: set[str] = set()
     named = []
     for plot in drawn:
         name, count = plot.name, 1
-        while name in taken:
+        while name in names:
             count += 1
             name = f"{plot.name}-{count}"
-        taken.add(name)
+        names.add(name)
         named.append(plot if count == 1 else replace(plot, name=name))
     return named
 
 
-def write_tables(made: Sequence[table.Table], folder: Path) -> None:
+def write_tables(written: Sequence[table.Table], folder: Path) -> None:
     """Each table as CSV, Markdown and LaTeX, and all of them in one document of each kind."""
-    for one in made:
+    for one in written:
         for ending, writer in FORMATS.items():
             write_text(folder / f"{one.name}.{ending}", writer(one))
-    write_text(folder / "tables.md", "\n".join(map(table.to_markdown, made)))
-    write_text(folder / "tables.tex", latex.document(made))
+    write_text(folder / "tables.md", "\n".join(map(table.to_markdown, written)))
+    write_text(folder / "tables.tex", latex.document(written))
 
 
 def write_text(path: Path, text: str) -> None:

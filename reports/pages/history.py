@@ -30,7 +30,7 @@ def compare(a: Run, b: Run, out: Path) -> Path:
 def write_compare(a: Run, b: Run, out: Path) -> tuple[Path, Conclusion]:
     """As `compare`, with everything that may be said of `b` against `a`."""
     conclusion = conclude(a, b)
-    made = [across.changed(a, b), changes_table(a, b, "Quality")]
+    comparison = [across.changed(a, b), changes_table(a, b, "Quality")]
     notes = _notes(a, b)
     if across.same_machine(a, b):
         rows = tuple(row for _, row in across.slower(a, b))
@@ -38,10 +38,10 @@ def write_compare(a: Run, b: Run, out: Path) -> tuple[Path, Conclusion]:
             "Medians with 95 % intervals over the rounds of each run, on the same machine. A run's interval holds no "
             "variation from run to run, so two runs alone are not judged."
         )
-        made.append(Table("latency", "Latency", caption, across.LATENCY_COLUMNS, rows))
+        comparison.append(Table("latency", "Latency", caption, across.LATENCY_COLUMNS, rows))
     elif len(a.latency) and len(b.latency):
         notes.append("The runs come from different machines, so their times are not compared.")
-    shown = [t for t in made if t.rows]
+    shown = [t for t in comparison if t.rows]
     title = f"{name(a)} against {name(b)}"
     return _write(out, "compare", title, shown, [], notes, conclusion, [a, b]), conclusion
 
@@ -69,7 +69,7 @@ def write_history(runs: Sequence[Run], out: Path) -> tuple[Path, Conclusion]:
     if len(runs) < 2:
         raise UserError("history needs at least two runs: python -m reports history runs/old runs/new.")
     conclusion = conclude(runs[-2], runs[-1], runs[:-2])
-    made = [
+    history_tables = [
         *timelines(runs),
         changes_table(runs[-2], runs[-1], "Last step"),
         across.changed(runs[-2], runs[-1]),
@@ -77,7 +77,7 @@ def write_history(runs: Sequence[Run], out: Path) -> tuple[Path, Conclusion]:
     drawn = [p for d in _datasets(runs) for p in [drift(runs, d)] if p is not None]
     title = f"History of {runs[-1].name}"
     return _write(
-        out, "history", title, [t for t in made if t.rows], drawn, _notes(*runs), conclusion, runs
+        out, "history", title, [t for t in history_tables if t.rows], drawn, _notes(*runs), conclusion, runs
     ), conclusion
 
 
@@ -93,7 +93,7 @@ def _write(
     out: Path,
     kind: str,
     title: str,
-    made: Sequence[Table],
+    all_tables: Sequence[Table],
     drawn: Sequence[Plot],
     notes: Sequence[str],
     conclusion: Conclusion,
@@ -103,7 +103,7 @@ def _write(
 
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_tables(made, out)
+        write_tables(all_tables, out)
         drawn = distinct(drawn)
         for plot in drawn:
             plot.save(out)
@@ -112,7 +112,7 @@ def _write(
             "across.html.j2",
             kind=kind,
             title=title,
-            tables=made,
+            tables=all_tables,
             plots=drawn,
             notes=[*conclusion.remarks, *notes],
             conclusion=conclusion,

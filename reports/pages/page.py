@@ -26,7 +26,7 @@ _MACHINE_FIRST = ("cpu_model", "cpus", "cores_usable", "memory_gb", "python", "c
 
 def render(
     run: Run,
-    made: Sequence[Table],
+    page_tables: Sequence[Table],
     drawn: Sequence[Plot],
     episodes: Sequence[Any] = (),
     problems: Sequence[str] = (),
@@ -46,7 +46,7 @@ def render(
         "page.html.j2",
         run=run,
         title=str(run.ablation.get("title") or run.name),
-        tables=made,
+        tables=page_tables,
         plots=drawn,
         episodes=episodes,
         headline=headline(run),
@@ -54,7 +54,7 @@ def render(
         judged=sum(run.ranked(v) for v in run.variants) > 1,
         notes=[*run.notes, *problems],
         datasets=run.datasets,
-        sizes=sorted({r.size_bin for t in made for r in t.rows} - {"", "all"}, key=quality.size_order),
+        sizes=sorted({r.size_bin for t in page_tables for r in t.rows} - {"", "all"}, key=quality.size_order),
         machine=first,
         machine_more=[pair for pair in machine if pair not in first],
         protocol=_flat(_mapping(run.config.get("protocol")) or {"name": run.protocol()}),
@@ -130,9 +130,9 @@ def headline(run: Run) -> list[dict[str, str]]:
 
     The primary metric comes first; of the others, those that stay after Holm's adjustment.
     """
-    found = [one for one in readings.of(run, quality.compared_keys(run)) if one.decision.shown]
+    differences = [one for one in readings.of(run, quality.compared_keys(run)) if one.decision.shown]
     lines = []
-    for one in sorted(found, key=lambda r: not r.primary):
+    for one in sorted(differences, key=lambda r: not r.primary):
         m = metric(one.metric)
         limits = (one.low * m.scale, one.high * m.scale)
         value = Value(one.difference * m.scale, *limits, digits=max(m.digits, 1), signed=True)
@@ -153,13 +153,13 @@ def headline(run: Run) -> list[dict[str, str]]:
 
 def remarks(run: Run) -> list[str]:
     """What the page says beside the headline: what of the primary metric shows nothing, and how much is compared."""
-    found = readings.of(run, quality.compared_keys(run))
+    differences = readings.of(run, quality.compared_keys(run))
     name = metric(run.primary).title
-    first = [one.decision for one in found if one.primary and not one.decision.shown]
+    first = [one.decision for one in differences if one.primary and not one.decision.shown]
     sentences = readings.undecided(name, first)
-    if not found:
+    if not differences:
         sentences.append("Nothing was compared: this run has no two variants with rows of one data set.")
-    return [*sentences, *filter(None, [readings.counted([(one.primary, one.decision) for one in found])])]
+    return [*sentences, *filter(None, [readings.counted([(one.primary, one.decision) for one in differences])])]
 
 
 def _image(data: bytes, kind: str) -> str:

@@ -34,7 +34,7 @@ def latency_over(run: Run, axis: str) -> Plot | None:
     fixed = frame[other].max() if other == "resolution" else frame[other].min()
     frame = frame[frame[other] == fixed]
     look = looks(run.variants)
-    told = []
+    sentences = []
     ticks = sorted(frame[axis].unique())
     if len(ticks) < 2:
         return None
@@ -54,7 +54,7 @@ def latency_over(run: Run, axis: str) -> Plot | None:
                     label=f"{label(run, variant)}  {power:+.2f}".replace("-", "−"),
                 )
                 _intervals(ax, mine[axis], mine, style.colour)
-                told.append(
+                sentences.append(
                     f"{kind} of {label(run, variant)} from {mine['median_ms'].iloc[0]:.1f} ms"
                     f" to {mine['median_ms'].iloc[-1]:.1f} ms"
                 )
@@ -72,7 +72,7 @@ def latency_over(run: Run, axis: str) -> Plot | None:
         f"Median latency with 95 % intervals at {held}; after each name the slope fitted on both log axes "
         f"({'−1 is perfect scaling, 0 none' if axis == 'threads' else '2 is proportional to the number of pixels'}). "
         f"{cpu(run)}.",
-        f"Latency against {axis}: " + "; ".join(told) + ".",
+        f"Latency against {axis}: " + "; ".join(sentences) + ".",
         figure,
     )
 
@@ -100,16 +100,16 @@ def _below(ax: Axes, title: str | None = None) -> None:
 def latency_by_size(run: Run) -> Plot | None:
     """Latency of first and later clicks by the object's share of the image."""
     frame = run.latency[run.latency["median_ms"].notna() & run.latency["size_bin"].isin(SIZES)]
-    found = speed.condition(run)
-    if found is None or frame["size_bin"].nunique() < 2:
+    condition = speed.condition(run)
+    if condition is None or frame["size_bin"].nunique() < 2:
         return None
-    frame = frame[(frame["threads"] == found[0]) & (frame["resolution"] == found[1])]
+    frame = frame[(frame["threads"] == condition[0]) & (frame["resolution"] == condition[1])]
     present = [s for s in SIZES if s in set(frame["size_bin"])]
     kinds = [k for k in ("first", "later") if k in set(frame["kind"])]
     if len(present) < 2 or not kinds:
         return None
     look = looks(run.variants)
-    told = []
+    sentences = []
     with drawing(4.3 * len(kinds), 3.7, 1, len(kinds), sharey=True) as (figure, axes):
         for ax, kind in zip(axes, kinds, strict=True):
             for variant in run.variants:
@@ -131,7 +131,7 @@ def latency_by_size(run: Run) -> Plot | None:
                     label=label(run, variant),
                 )
                 _intervals(ax, x, mine, style.colour)
-                told.append(
+                sentences.append(
                     f"{kind} click of {label(run, variant)} " + ", ".join(f"{m:.1f}" for m in mine["median_ms"]) + " ms"
                 )
             ax.set_yscale("log")
@@ -148,7 +148,7 @@ def latency_by_size(run: Run) -> Plot | None:
         "latency_size",
         "Latency by object size",
         f"Median latency of a click with 95 % intervals by object size; {speed.describe(run)}. {cpu(run)}.",
-        "Latency by object size (" + ", ".join(present) + "): " + "; ".join(told) + ".",
+        "Latency by object size (" + ", ".join(present) + "): " + "; ".join(sentences) + ".",
         figure,
     )
 
@@ -173,11 +173,13 @@ def time_against_object(run: Run, dataset: str) -> Plot | None:
 
 def time_against_boundary(run: Run) -> Plot | None:
     """Time of every click against the share of boundary tokens, which get full attention and experts."""
-    found = speed.condition(run)
+    condition = speed.condition(run)
     frame = run.timings
-    if found is None or len(frame) == 0:
+    if condition is None or len(frame) == 0:
         return None
-    frame = frame[(frame["threads"] == found[0]) & (frame["resolution"] == found[1]) & (frame["boundary_share"] > 0)]
+    frame = frame[
+        (frame["threads"] == condition[0]) & (frame["resolution"] == condition[1]) & (frame["boundary_share"] > 0)
+    ]
     keys = ["variant", "image", "click"]
     points = frame.groupby(keys, sort=False)[["boundary_share", "ms"]].median().reset_index()
     return _scatter(
@@ -201,7 +203,7 @@ def _scatter(
     if not variants:
         return None
     look = looks(run.variants)
-    told = []
+    sentences = []
     with drawing(6.4, 4.4) as (figure, (ax,)):
         for variant in variants:
             mine = points[points["variant"] == variant].sort_values("share")
@@ -220,13 +222,18 @@ def _scatter(
                 marker=style.marker,
                 label=name_and_slope,
             )
-            told.append(f"{label(run, variant)} slope {power:+.2f}")
+            sentences.append(f"{label(run, variant)} slope {power:+.2f}")
         ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="Time of a click (ms, log scale)")
         plain_log(ax.xaxis, ax.get_xlim())
         plain_log(ax.yaxis, ax.get_ylim())
         _below(ax, "variant, fitted slope")
     return Plot(
-        name, title, caption, f"Scatter of the time of a click, with fitted slopes: {'; '.join(told)}.", figure, dataset
+        name,
+        title,
+        caption,
+        f"Scatter of the time of a click, with fitted slopes: {'; '.join(sentences)}.",
+        figure,
+        dataset,
     )
 
 

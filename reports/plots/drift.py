@@ -19,7 +19,7 @@ def drift(runs: Sequence[Run], dataset: str, key: str = "noc90") -> Plot | None:
     last = next((run for run in reversed(runs) if dataset in run.datasets), runs[-1])
     left_out = [run for run in runs if dataset in run.datasets and rules_of(run, dataset) != rules_of(last, dataset)]
     kept = [run for run in runs if all(run is not other for other in left_out)]
-    told, drawn = [], False
+    sentences, drawn = [], False
     with drawing(6.4, 3.8) as (figure, (ax,)):
         for position, variant in enumerate(variants):
             points = []
@@ -47,7 +47,7 @@ def drift(runs: Sequence[Run], dataset: str, key: str = "noc90") -> Plot | None:
                 label=label(runs[-1], variant),
             )
             ax.vlines(at, [v * m.scale for v in low], [v * m.scale for v in high], color=style.colour, linewidth=1)
-            told.append(f"{variant} " + ", ".join(f"{v * m.scale:.2f}" for v in value))
+            sentences.append(f"{variant} " + ", ".join(f"{v * m.scale:.2f}" for v in value))
         ax.set_xticks(range(len(runs)), [name(run) for run in runs], rotation=20 if len(runs) > 3 else 0)
         ax.set_xlim(-0.4, len(runs) - 0.6)
         ax.set(ylabel=f"{m.title} ({m.unit})")
@@ -63,7 +63,7 @@ def drift(runs: Sequence[Run], dataset: str, key: str = "noc90") -> Plot | None:
         f"history_{key}_{slug(dataset)}",
         f"{m.title} over the runs, {dataset}",
         caption,
-        f"Line chart of {m.title} over {len(runs)} runs: {'; '.join(told)}.",
+        f"Line chart of {m.title} over {len(runs)} runs: {'; '.join(sentences)}.",
         figure,
         dataset,
     )

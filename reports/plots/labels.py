@@ -31,7 +31,7 @@ def label_points(ax: Any, points: Sequence[tuple[float, float, str, str]], size:
     renderer = ax.figure.canvas.get_renderer()
     frame = ax.get_window_extent(renderer)
     dots = [ax.transData.transform((x, y)) for x, y, *_ in points]
-    taken: list[Any] = []
+    occupied: list[Any] = []
     offsets = [
         (9, 3, "left"),
         (9, -11, "left"),
@@ -59,7 +59,7 @@ def label_points(ax: Any, points: Sequence[tuple[float, float, str, str]], size:
                 color=colour,
             )
             box = note.get_window_extent(renderer)
-            cost = sum(box.overlaps(other) for other in taken) * 4.0
+            cost = sum(box.overlaps(other) for other in occupied) * 4.0
             cost += (
                 sum(
                     box.x0 - 5 < ox < box.x1 + 5 and box.y0 - 5 < oy < box.y1 + 5
@@ -78,4 +78,4 @@ def label_points(ax: Any, points: Sequence[tuple[float, float, str, str]], size:
             if least == 0:
                 break
         if best is not None:
-            taken.append(best.get_window_extent(renderer))
+            occupied.append(best.get_window_extent(renderer))

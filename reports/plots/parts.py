@@ -26,7 +26,7 @@ def stacked(run: Run) -> Plot | None:
     parts = list(dict.fromkeys([p for frame, _ in panels for p in frame["part"]]))
     kinds = [k for k in KINDS if any(k in set(frame["kind"]) for frame, _ in panels)]
     variants = [v for v in run.variants if any(v in set(frame["variant"]) for frame, _ in panels)]
-    told = []
+    sentences = []
     height = 0.34 * len(variants) + 0.75
     with drawing(3.3 * len(kinds) + 1.2, height * len(panels) + 0.6, len(panels), len(kinds), sharey=True) as (
         figure,
@@ -63,7 +63,7 @@ def stacked(run: Run) -> Plot | None:
                 if row == 0:
                     ax.set_title(KINDS[kind])
                 ax.set_xlabel("GMACs" if unit == "GMACs" else "Time (ms)")
-                told += [f"{kind} of {label(run, v)} {t:.3g} {unit}" for v, t in zip(variants, left, strict=True)]
+                sentences += [f"{kind} of {label(run, v)} {t:.3g} {unit}" for v, t in zip(variants, left, strict=True)]
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(parts), 7))
     both = " and time" if len(panels) == 2 else ""
     return Plot(
@@ -71,7 +71,7 @@ def stacked(run: Run) -> Plot | None:
         f"Arithmetic{both} by part",
         f"Multiply-adds{both} of each part, mean over the workload's images. 1 GMAC = 10⁹ multiply-adds = 2 GFLOPs. "
         + ("Time: second pass with hooks, " + speed.describe(run) + "." if len(panels) == 2 else ""),
-        "Stacked bars by part: " + "; ".join(told) + ".",
+        "Stacked bars by part: " + "; ".join(sentences) + ".",
         figure,
     )
 
@@ -88,13 +88,13 @@ def _by_part(frame: pd.DataFrame, run: Run) -> pd.DataFrame:
 
 def roofline(run: Run) -> Plot | None:
     """Achieved GFLOP/s against arithmetic intensity under the measured roofs; None without FLOPs, bytes or peaks."""
-    found = speed.condition(run)
-    peaks = _peaks(run, found[0]) if found else None
-    if found is None or peaks is None or "mbytes" not in run.flops:
+    condition = speed.condition(run)
+    peaks = _peaks(run, condition[0]) if condition else None
+    if condition is None or peaks is None or "mbytes" not in run.flops:
         return None
     totals = run.flops[(run.flops["part"] == "total") & run.flops["size_bin"].isin(("all", ""))]
     if "resolution" in totals:
-        totals = totals[totals["resolution"] == found[1]]
+        totals = totals[totals["resolution"] == condition[1]]
     look = looks(run.variants)
     marks = {"encode": "s", "first": "^", "later": "o"}
     points = []
@@ -142,13 +142,13 @@ def roofline(run: Run) -> Plot | None:
                 ax.plot([], [], marks[kind], color=MUTED, markersize=7, label=KINDS[kind])
             figure.legend(loc="outside lower center", ncols=3, fontsize=7.5)
         ax.set_title(f"Roofline · {lettering(speed.describe(run))}")
-    told = "; ".join(f"{v} {k} {y:.1f} GFLOP/s at {x:.1f} FLOPs per byte" for x, y, v, k in points)
+    sentences = "; ".join(f"{v} {k} {y:.1f} GFLOP/s at {x:.1f} FLOPs per byte" for x, y, v, k in points)
     return Plot(
         "roofline",
         "Roofline",
         f"How close each step comes to the machine's measured matrix-product peak and copy bandwidth (line); "
         f"squares: encode, triangles: first click, dots: later clicks. {cpu(run)}, {speed.describe(run)}.",
-        f"Roofline with peaks {flops:.0f} GFLOP/s and {bandwidth:.0f} GB/s: {told}.",
+        f"Roofline with peaks {flops:.0f} GFLOP/s and {bandwidth:.0f} GB/s: {sentences}.",
         figure,
     )
 

@@ -137,13 +137,13 @@ def noc_against_time(run: Run, dataset: str, key: str = "noc90") -> Plot | None:
         label_points(ax, names)
         ax.set(xlabel="Online time per click (ms, log scale)", ylabel=f"{name} (clicks)")
         ax.set_title(title(run, dataset))
-    told = "; ".join(f"{label(run, v)} {n:.2f} clicks at {t:.1f} ms" for v, t, n, *_ in points)
+    sentences = "; ".join(f"{label(run, v)} {n:.2f} clicks at {t:.1f} ms" for v, t, n, *_ in points)
     return Plot(
         f"{key}_time_{slug(dataset)}",
         f"{name} against time, {dataset}",
         f"{name} with its 95 % interval against the time of later clicks ({points[0][5]}); lower left is better. "
         f"Hollow: untrained weights, outside the front. {where(run, dataset)}.",
-        f"Scatter of {name} against online time: {told}.",
+        f"Scatter of {name} against online time: {sentences}.",
         figure,
         dataset,
     )
@@ -170,7 +170,7 @@ def differences(run: Run, dataset: str, click: int = 5) -> Plot | None:
     base = tables[run.base].reindex(columns=range(1, click + 1)).ffill(axis=1)[click]
     columns = min(3, len(others))
     height = math.ceil(len(others) / columns)
-    told = []
+    sentences = []
     with drawing(max(3.2 * columns, 4.2), 2.3 * height + 0.8, height, columns, sharey=True) as (figure, axes):
         for ax, variant in zip(axes, others, strict=False):
             mine = tables[variant].reindex(columns=range(1, click + 1)).ffill(axis=1)[click]
@@ -196,7 +196,7 @@ def differences(run: Run, dataset: str, click: int = 5) -> Plot | None:
             )
             ax.set_xticks([])
             ax.grid(axis="x", visible=False)
-            told.append(
+            sentences.append(
                 f"{label(run, variant)}: {better} samples better, {worse} worse, mean {change.mean():+.1f} points"
             )
         for ax in axes[len(others) :]:
@@ -212,7 +212,7 @@ def differences(run: Run, dataset: str, click: int = 5) -> Plot | None:
         f"What changes for each sample, {dataset}",
         f"IoU after click {click} of each variant minus {run.base} on the same sample; a bar a sample, sorted. "
         f"Blue: better than {run.base}; orange: worse. {where(run, dataset)}.{more}",
-        f"Bar charts of the change per sample against {run.base}. " + "; ".join(told) + ".",
+        f"Bar charts of the change per sample against {run.base}. " + "; ".join(sentences) + ".",
         figure,
         dataset,
     )
@@ -229,7 +229,7 @@ def noc_histograms(run: Run, dataset: str, target: int = 90) -> Plot | None:
     columns = min(3, len(chosen))
     height = math.ceil(len(chosen) / columns)
     look = looks(run.variants)
-    told = []
+    sentences = []
     with drawing(max(3.2 * columns, 4.2), 1.9 * height + 0.8, height, columns, sharey=True, sharex=True) as (
         figure,
         axes,
@@ -257,7 +257,7 @@ def noc_histograms(run: Run, dataset: str, target: int = 90) -> Plot | None:
             ax.set_xticks([*ticks, limit + gap], [*map(str, ticks), "never"])
             ax.grid(axis="x", visible=False)
             ax.margins(y=0.12)
-            told.append(f"{label(run, variant)}: {never} of {len(first)} never, {counts[0]} after one click")
+            sentences.append(f"{label(run, variant)}: {never} of {len(first)} never, {counts[0]} after one click")
         for ax in axes[len(chosen) :]:
             ax.set_visible(False)
         for ax in axes[max(0, len(chosen) - columns) : len(chosen)]:
@@ -270,7 +270,7 @@ def noc_histograms(run: Run, dataset: str, target: int = 90) -> Plot | None:
         f"How many clicks to {target} %, {dataset}",
         f"Samples by the clicks that they need to {target} % IoU. Hatched: not reached within {limit} clicks, "
         f"where NoC counts {limit}. {where(run, dataset)}.",
-        f"Histograms of clicks to {target} % IoU. " + "; ".join(told) + ".",
+        f"Histograms of clicks to {target} % IoU. " + "; ".join(sentences) + ".",
         figure,
         dataset,
     )

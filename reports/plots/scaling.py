@@ -74,7 +74,7 @@ def exponents(run: Run) -> Plot | None:
     look = looks(run.variants)
     step = 0.16 if len(variants) <= 8 else 0.11
     heights = [len(p.steps) * (step * len(variants) + 0.14) for p in panels]
-    told: list[str] = []
+    sentences: list[str] = []
     with drawing(
         8.6, sum(heights) + 0.85 * len(panels) + 0.7, len(panels), 1, gridspec_kw={"height_ratios": heights}
     ) as (figure, axes):
@@ -89,7 +89,7 @@ def exponents(run: Run) -> Plot | None:
                     offset = (variants.index(variant) - (len(variants) - 1) / 2) * 0.8 / len(variants)
                     _dot(ax, row + offset, line, look[variant].colour, look[variant].marker)
                     unit = " ms" if one.against == "boundary share" else ""
-                    told.append(
+                    sentences.append(
                         f"{_step(kind, part)} of {label(run, variant)} over {one.against} {line['value']:+.2f}{unit}"
                     )
             ax.set_yticks(range(len(one.steps)), [_step(kind, part) for kind, part in one.steps])
@@ -111,7 +111,7 @@ def exponents(run: Run) -> Plot | None:
         "or threads, to the power shown."
         + (lines if any(p.against == "boundary share" for p in panels) else "")
         + f" Parts: later clicks, and encode. {cpu(run)}.",
-        "Fitted growth: " + "; ".join(told) + ".",
+        "Fitted growth: " + "; ".join(sentences) + ".",
         figure,
     )
 
@@ -149,7 +149,7 @@ def attention(run: Run) -> Plot | None:
     look = looks(run.variants)
     series = {v: frame[frame["variant"] == v].sort_values("resolution") for v in variants}
     base = str(run.base) if run.base in series else variants[0]
-    told, crossings = [], _crossings(base, series)
+    sentences, crossings = [], _crossings(base, series)
     with drawing(6.4, 4.6) as (figure, (ax,)):
         for variant, mine in series.items():
             x, y = mine["resolution"].to_numpy(float), mine["median_ms"].to_numpy(float)
@@ -158,7 +158,7 @@ def attention(run: Run) -> Plot | None:
             ax.plot(x, np.exp(shift) * x ** (2 * power), color=style.colour, linestyle=style.dash, zorder=2)
             ax.plot(x, y, style.marker, color=style.colour, zorder=3)
             ax.plot([], [], color=style.colour, linestyle=style.dash, marker=style.marker, label=name)
-            told.append(f"{label(run, variant)} exponent {power:.2f}, {y[0]:.2f} ms to {y[-1]:.2f} ms")
+            sentences.append(f"{label(run, variant)} exponent {power:.2f}, {y[0]:.2f} ms to {y[-1]:.2f} ms")
         for _, at, ms in crossings:
             ax.plot(at, ms, "o", color=INK, markerfacecolor="none", markersize=12, markeredgewidth=1.2, zorder=4)
         ax.set(xscale="log", yscale="log", xlabel="Longest side (px, log scale)", ylabel="Time of attention (ms, log)")
@@ -175,20 +175,22 @@ def attention(run: Run) -> Plot | None:
             ncols=min(len(variants), 3),
         )
     cross = "; ".join(f"{other} at {at:.0f} px" for other, at, _ in crossings)
-    found = f" Rings: as dear as {base} by the fits, {cross}." if cross else f" No fit meets that of {base} in between."
+    sentence = (
+        f" Rings: as dear as {base} by the fits, {cross}." if cross else f" No fit meets that of {base} in between."
+    )
     return Plot(
         "scaling_attention",
         "Attention over image size",
         "Median time of all attention layers of a later click, second pass with hooks, and the fitted power of the "
-        f"number of tokens (1: linear, 2: quadratic).{found if len(variants) > 1 else ''} {cpu(run)}.",
-        "Time of attention over image size: " + "; ".join(told) + "." + (found if len(variants) > 1 else ""),
+        f"number of tokens (1: linear, 2: quadratic).{sentence if len(variants) > 1 else ''} {cpu(run)}.",
+        "Time of attention over image size: " + "; ".join(sentences) + "." + (sentence if len(variants) > 1 else ""),
         figure,
     )
 
 
 def _crossings(base: str, series: dict[str, pd.DataFrame]) -> list[tuple[str, float, float]]:
     """Where (px, ms) the fit of the base meets each other one, within the sizes of both."""
-    found = []
+    crossings = []
     for other, theirs in series.items():
         mine = series[base]
         shared = sorted(set(mine["resolution"]) & set(theirs["resolution"]))
@@ -199,8 +201,8 @@ def _crossings(base: str, series: dict[str, pd.DataFrame]) -> list[tuple[str, fl
         if not shared[0] <= at <= shared[-1]:
             continue
         power, shift = np.polyfit(np.log(shared), np.log(first), 1)
-        found.append((other, at, float(np.exp(shift) * at**power)))
-    return found
+        crossings.append((other, at, float(np.exp(shift) * at**power)))
+    return crossings
 
 
 def _at(frame: pd.DataFrame, sizes: Sequence[float]) -> list[float]:

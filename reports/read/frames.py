@@ -246,16 +246,16 @@ def _derived(
     from harness.scoring import decision
 
     paths = {name: folder / f"{name}.csv" for name in ("summary", "compare")}
-    said: list[str] = []
+    unreadable: list[str] = []
     stored = {}
     for name, columns in (("summary", SUMMARY), ("compare", COMPARE)):
-        stored[name] = _csv(paths[name], columns, said)
+        stored[name] = _csv(paths[name], columns, unreadable)
     summary, compare = stored["summary"], stored["compare"]
     record = config.get("protocol") if isinstance(config.get("protocol"), Mapping) else {}
     primary = str(config.get("primary") or DEFAULT_PRIMARY)
     current = len(summary) > 0 and int(summary["statistics_version"].min()) >= STATISTICS
     if current or not len(clicks):
-        notes += said
+        notes += unreadable
         if len(compare) and compare["p_holm"].isna().all():
             compare = decision.with_holm(compare, primary)
         return summary, compare

@@ -47,21 +47,21 @@ def fetch(experiment: str, runs: Sequence[str], uri: str | None, into: Path) -> 
         ) from error
 
 
-def _choose(client: Any, experiment: str, wanted: Sequence[str], where: str) -> list[Any]:
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
+def _choose(client: Any, experiment: str, run_names: Sequence[str], where: str) -> list[Any]:
+    record = client.get_experiment_by_name(experiment)
+    if record is None:
         names = [e.name for e in client.search_experiments()]
         raise UserError(f"no MLflow experiment {experiment!r} at {where}. {near_miss(experiment, names)}")
     sweeps = list(
-        client.search_runs([found.experiment_id], "tags.`is.kind` = 'sweep'", order_by=["attributes.start_time DESC"])
+        client.search_runs([record.experiment_id], "tags.`is.kind` = 'sweep'", order_by=["attributes.start_time DESC"])
     )
     if not sweeps:
         raise UserError(
             f"experiment {experiment!r} at {where} holds no sweep. Run python -m harness.sweep or harness.sync first."
         )
-    if not wanted:
+    if not run_names:
         return sweeps[:1]
-    return [_one(sweeps, name, experiment) for name in wanted]
+    return [_one(sweeps, name, experiment) for name in run_names]
 
 
 def _one(sweeps: Sequence[Any], name: str, experiment: str) -> Any:

@@ -50,8 +50,8 @@ class Run:
     @property
     def ablation(self) -> Mapping[str, Any]:
         """The `ablation` entry of config.yaml: name, title, base."""
-        given = self.config.get("ablation")
-        return given if isinstance(given, Mapping) else {}
+        entry = self.config.get("ablation")
+        return entry if isinstance(entry, Mapping) else {}
 
     @property
     def variants(self) -> list[str]:
@@ -71,24 +71,26 @@ class Run:
     @property
     def variant_configs(self) -> dict[str, dict[str, Any]]:
         """Variant -> its resolved `_target_` configuration, as far as config.yaml keeps it."""
-        given = self.config.get("variants")
+        entries = self.config.get("variants")
         return (
-            {str(k): dict(v) for k, v in given.items() if isinstance(v, Mapping)} if isinstance(given, Mapping) else {}
+            {str(k): dict(v) for k, v in entries.items() if isinstance(v, Mapping)}
+            if isinstance(entries, Mapping)
+            else {}
         )
 
     @property
     def dataset_configs(self) -> dict[str, dict[str, Any]]:
         """Data set -> its resolved `_target_` configuration."""
-        given = self.config.get("datasets")
-        if not isinstance(given, Mapping):
+        entries = self.config.get("datasets")
+        if not isinstance(entries, Mapping):
             return {}
-        configs = {str(k): v.get("config", v) for k, v in given.items() if isinstance(v, Mapping)}
+        configs = {str(k): v.get("config", v) for k, v in entries.items() if isinstance(v, Mapping)}
         return {name: dict(config) for name, config in configs.items() if isinstance(config, Mapping)}
 
     def digest(self, dataset: str) -> str:
         """Content digest of a data set as config.yaml keeps it, or ""."""
-        given = self.config.get("datasets")
-        entry = given.get(dataset) if isinstance(given, Mapping) else None
+        entries = self.config.get("datasets")
+        entry = entries.get(dataset) if isinstance(entries, Mapping) else None
         return str(entry.get("digest") or "") if isinstance(entry, Mapping) else ""
 
     @property
@@ -126,10 +128,10 @@ class Run:
         """The metric that was named beforehand as the one that counts (`protocol.primary`)."""
         stored = self.compare["primary"].iloc[0] if len(self.compare) and "primary" in self.compare else ""
         resolved = self.config.get("resolved")
-        asked = resolved.get("protocol") if isinstance(resolved, Mapping) else None
-        asked = asked.get("primary") if isinstance(asked, Mapping) else None
+        protocol = resolved.get("protocol") if isinstance(resolved, Mapping) else None
+        setting = protocol.get("primary") if isinstance(protocol, Mapping) else None
         known = set(self.summary["metric"])
-        named = [str(n) for n in (self.config.get("primary"), stored, asked) if n]
+        named = [str(n) for n in (self.config.get("primary"), stored, setting) if n]
         nocs = sorted((m for m in known if m.startswith("noc")), reverse=True)
         # Runs from before there was such a setting: the default, or what their protocol has in its place.
         return next((n for n in [*named, DEFAULT_PRIMARY] if n in known), nocs[0] if nocs else DEFAULT_PRIMARY)

@@ -1,8 +1,8 @@
 """DHA, dynamic hybrid attention: every token looks at all tokens, but only boundary tokens look closely.
 
-`full`  softmax attention with rotary positions (RoPE). `bsq`   keys are quantised to 8 signs, so that there
-        are only 256 different keys; attention over codes that remember how many tokens they stand for costs
-        the same for any image size. No positions.
+`full`  softmax attention with rotary positions (RoPE).
+`bsq`   keys are quantised to 8 signs, so that there are only 256 different keys; attention over codes that
+        remember how many tokens they stand for costs the same for any image size. No positions.
 `vq`    the same with 256 learned vectors and the nearest of them as a key's code.
 `on`    DHA: `full` for boundary tokens (where labels change or are unknown), `bsq` for all others. Both share
         one projection to queries, keys and values and one back.

@@ -99,11 +99,9 @@ def doubling_kernel(weight: Tensor, factor: int) -> Tensor:
     """Return the kernel that is a doubling followed by the convolution `weight`, for maps folded into
     channels.
 
-    A map folded by `factor` f has the f x f pixels of a cell as channels (row, column, channel). The kernel
-    takes a map
-    folded by f, without its normal padding: two low-resolution pixels replicated on each side, to the result
-        folded by 2 f. It is exact but for the outermost pixels, where the convolution would see zeros
-        outside.
+    A map folded by `factor` f has the f x f pixels of a cell as channels (row, column, channel). The kernel takes a
+    map folded by f, with two low-resolution pixels replicated on each side in place of its normal padding, to the
+    result folded by 2 f. It is exact but for the outermost pixels, where the convolution would see zeros outside.
 
     Args:
         weight: (out, in, 3, 3).

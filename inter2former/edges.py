@@ -1,7 +1,6 @@
 """CannyNet: edge maps at four scales, once per image, that give the upsampled mask its sharp borders.
 
-Canny's operator, without hysteresis, gives five maps (gradient magnitude, its orientation, and three
-thinnings); a
+Canny's operator, without hysteresis, gives five maps (gradient magnitude, its orientation, and three thinnings); a
 small residual network turns them into features at strides 1, 2, 4 and 8.
 """
 
@@ -27,8 +26,7 @@ _CLOCKWISE = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 
 
 class CannyMaps(NamedTuple):
     """The five maps, each (B, H, W): magnitude, orientation in degrees (multiples of 45 in [0, 360]),
-    thinned magnitude,
-    thinned and thresholded, only thresholded."""
+    thinned magnitude, thinned and thresholded, only thresholded."""
 
     magnitude: Tensor
     orientation: Tensor
@@ -48,8 +46,7 @@ def _fixed_filter(values: Tensor) -> nn.Module:
 def _weighted_sum(padded: Tensor, taps: list[tuple[int, int, float]]) -> Tensor:
     """Return the sum of `tap * padded[..., i:, j:]` over taps (i, j, tap), each cut to the size of the last.
 
-    One fused multiply-add per tap, in row-major order: what a direct convolution does. The order matters,
-    since a
+    One fused multiply-add per tap, in row-major order: what a direct convolution does. The order matters, since a
     gradient within rounding of two octants moves the orientation map by 45 degrees.
     """
     bottom, right = max(i for i, _, _ in taps), max(j for _, j, _ in taps)
@@ -200,8 +197,7 @@ class CannyNet(nn.Module):
         widths: channels of the outputs at strides 8, 4, 2, 1.
         blocks: residual blocks at each stride.
 
-    State-dict names are those of the released checkpoint's `edge_detector.`. Output layers start at zero, as
-    in the
+    State-dict names are those of the released checkpoint's `edge_detector.`. Output layers start at zero, as in the
     paper: a fresh detector leaves the upsampling as it is.
     """
 

@@ -1,8 +1,7 @@
 """The label map: what is known about each pixel, in five values, and how clicks and predictions change it.
 
-0 definitely background, 1 possibly background, 2 unknown, 3 possibly object, 4 definitely object. An episode
-starts with 2 everywhere. Only a click makes a pixel definite, and only another click changes a definite
-pixel. A pixel whose
+0 definitely background, 1 possibly background, 2 unknown, 3 possibly object, 4 definitely object. An episode starts
+with 2 everywhere. Only a click makes a pixel definite, and only another click changes a definite pixel. A pixel whose
 prediction flips passes through 2 for one step: these are the places where the model looks closest next.
 """
 

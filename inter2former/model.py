@@ -4,8 +4,7 @@
           logits --edge detector--> edge maps ------|-----------------------------------------------^
     label map -------------------------------^
 
-`encode` and `decode` are the two halves that are timed apart. `decode_for_training` is the same computation
-with the
+`encode` and `decode` are the two halves that are timed apart. `decode_for_training` is the same computation with the
 training forms: straight-through quantisation, expert balancing, the whole map upsampled and a coarse mask.
 """
 

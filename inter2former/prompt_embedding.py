@@ -1,10 +1,9 @@
 """DPE, dynamic prompt embedding: the label map becomes an embedding only where something is known or open.
 
-Outside a box around all labels other than "possibly background" every token gets one vector, the embedding of
-a map that is "possibly background" everywhere. Inside, a stem of four stride-2 convolutions embeds the
-cropped map. The crop
-is padded by zeros, so that the first token row and column differ from what the whole map would give: the
-    released model does so, and so do we.
+Outside a box around all labels other than "possibly background" every token gets one vector, the embedding of a map
+that is "possibly background" everywhere. Inside, a stem of four stride-2 convolutions embeds the cropped map. The
+crop is padded by zeros, so that the first token row and column differ from what the whole map would give: the
+released model does so, and so do we.
 
 At inference the crop goes through `sparse_stem`, which does only the work near changes of label.
 """

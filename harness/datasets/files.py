@@ -24,8 +24,8 @@ from harness.text import printable
 class FileDataset:
     """A data set on disk; a layout gives `layout`, `parts` and `listing()`.
 
-    Nothing is opened before it is needed: the constructor looks at the folders, `names` lists them, `load`
-        reads one pair.
+    Nothing is opened before it is needed: the constructor looks at the folders, `names` lists them, `load` reads one
+    pair.
 
     Args:
         root: folder of the data set.

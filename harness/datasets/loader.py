@@ -24,8 +24,7 @@ def prefetch(
 ) -> Iterator[tuple[str, Sample | SampleError]]:
     """Yield (name, sample) in the order of `names`; a sample that cannot be loaded comes as its SampleError.
 
-    Threads suffice: decoding releases the interpreter. At most `ahead` samples are loaded or being loaded
-        besides the
+    Threads suffice: decoding releases the interpreter. At most `ahead` samples are loaded or being loaded beside the
     one that the caller works on. Closing the iterator drops what was loaded ahead.
 
     Args:

@@ -46,11 +46,10 @@ class IoU:
 class BoundaryIoU:
     """Boundary IoU with one ground truth (Cheng et al., "Boundary IoU", CVPR 2021).
 
-    IoU of the two inner boundary regions: pixels of a mask within `d` of its outline, where d is 2 % of the
-        image
-    diagonal, rounded, at least 1. Distance is that of `d` erosions by a 3x3 square; the outside of the image
-    counts as background, as in the authors' code. Ignored pixels are removed from both masks first, so that
-    what a model says there makes no difference.
+    IoU of the two inner boundary regions: pixels of a mask within `d` of its outline, where d is 2 % of the image
+    diagonal, rounded, at least 1. Distance is that of `d` erosions by a 3x3 square; the outside of the image counts
+    as background, as in the authors' code. Ignored pixels are removed from both masks first, so that what a model
+    says there makes no difference.
 
     Args:
         mask: (H, W) uint8: 1 object, 0 background, 255 ignore.

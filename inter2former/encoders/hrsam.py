@@ -1,11 +1,8 @@
 """HRSAM's ViT-B image encoder: window attention on the image and on a 256-pixel anchor of it.
 
-The image gives one token per 16 pixels; the anchor, the image resized to 256x256, gives 16x16 more. All
-tokens share
-twelve transformer blocks, but attention never leaves a 16x16 window, so the cost grows linearly with the
-image; the
-anchor is how a token can know about the whole. After blocks 2, 5, 8 and 11 the anchor is enlarged and fused
-in.
+The image gives one token per 16 pixels; the anchor, the image resized to 256x256, gives 16x16 more. All tokens share
+twelve transformer blocks, but attention never leaves a 16x16 window, so the cost grows linearly with the image; the
+anchor is how a token can know about the whole. After blocks 2, 5, 8 and 11 the anchor is enlarged and fused in.
 
 Work is done a few windows at a time, attention and MLP together, so that a chunk's activations stay in cache.
 """
@@ -30,8 +27,8 @@ def window_rotations(freqs: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
     """Return the RoPE factors of the 256 cells of a window, (256, heads * 32) complex.
 
     A head's 64 channels are 32 pairs, taken as complex numbers: 16 turned by the row, 16 by the column. Only
-    differences of
-    positions enter the attention, so coordinates within the window serve instead of those in the padded grid.
+    differences of positions enter the attention, so coordinates within the window serve instead of those in the
+    padded grid.
     """
     cell = torch.arange(WINDOW * WINDOW, device=freqs.device)
     rows, columns = (cell // WINDOW)[:, None] * 0.5, (cell % WINDOW)[:, None] * 0.5
@@ -153,8 +150,7 @@ class HRSAMEncoder(nn.Module):
 
     Args:
         out_channels: channels of the embedding.
-        precision: "fp32", or "bf16" to run matrix products and attention in bfloat16 with a float32 residual
-        stream;
+        precision: "fp32", or "bf16" to run matrix products and attention in bfloat16 with a float32 residual stream;
             `precision_error` says what that costs. Ignored while gradients are wanted and for float64 inputs.
         padded_cells: "skipped", or "executed" to let padded cells of windows attend and drop what they get, as the
             released CPU code does: the same result at the released cost.

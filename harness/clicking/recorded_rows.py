@@ -1,7 +1,7 @@
 """The rows of a file of recorded clicks, this project's or RClicks' own (NeurIPS 2024).
 
-RClicks has the columns `dataset, full_stem, image_stem, object_stem, click_type (first, fp, fn), model_type, device, x, y, w,
-h`; x and y are pixels of an image shown at w x h.
+RClicks has the columns `dataset, full_stem, image_stem, object_stem, click_type (first, fp, fn), model_type, device, x,
+y, w, h`; x and y are pixels of an image shown at w x h.
 """
 
 from __future__ import annotations

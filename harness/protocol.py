@@ -1,5 +1,4 @@
-"""The rules of an evaluation in one place: who clicks, how often, when it stops, what is asked of the
-model."""
+"""The rules of an evaluation in one place: who clicks, how often, when it stops, what is asked of the model."""
 
 from __future__ import annotations
 
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import UserError, near_miss
+from harness.scoring.registry import CLICK_LIMIT, TARGETS, metrics_of, percent
 
 DEFAULT_PRIMARY = "noc90"
 
@@ -36,9 +36,9 @@ class Protocol:
 
     name: str
     annotator: Any
-    clicks: int = 20
+    clicks: int = CLICK_LIMIT
     stop_iou: float | None = None
-    targets: Sequence[float] = (0.80, 0.85, 0.90, 0.95)
+    targets: Sequence[float] = TARGETS
     threshold: float | None = None
     rerun_without_click: bool = False
     input: Mapping[str, Any] = field(default_factory=dict)
@@ -49,7 +49,9 @@ class Protocol:
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(float(t) for t in self.targets))
         if isinstance(self.clicks, bool) or not isinstance(self.clicks, int) or self.clicks < 1:
-            raise UserError(f"protocol.clicks={self.clicks!r}: a whole number of clicks from 1; the field uses 20.")
+            raise UserError(
+                f"protocol.clicks={self.clicks!r}: a whole number of clicks from 1; the field uses {CLICK_LIMIT}."
+            )
         for target in self.targets:
             if not 0 < target <= 1:
                 raise UserError(f"protocol.targets: {target:g} is not an IoU in (0, 1]; write 0.9 for 90 %.")
@@ -72,9 +74,7 @@ class Protocol:
 
     def metrics(self) -> list[str]:
         """Names of the metrics that rows of this protocol give, as in summary.csv."""
-        names = [f"{kind}{percent(target)}" for kind in ("noc", "nof", "ritm_nof") for target in self.targets]
-        names += [f"{kind}{k}" for kind in ("miou", "biou") for k in (1, 3, 5, 10, 20) if k <= self.clicks]
-        return [*names, "iou_drop", "auc"]
+        return [metric.key for metric in metrics_of(self.targets, self.clicks)]
 
     def record(self) -> dict[str, Any]:
         """Machine-readable form, equal exactly for equal rules; stands in every cell and in config.yaml."""
@@ -103,8 +103,3 @@ class Protocol:
             for key, value in required.items()
             if key in variant and variant[key] != value
         ]
-
-
-def percent(target: float) -> str:
-    """An IoU target as it stands in the names of metrics: 0.9 -> "90", 0.925 -> "92_5"."""
-    return f"{100 * target:g}".replace(".", "_")

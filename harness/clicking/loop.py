@@ -13,7 +13,8 @@ from harness.clicking.records import ClickRow, Episode
 from harness.planning.environment import hide
 from harness.protocol import Protocol as ClickProtocol
 from harness.sample import Sample
-from harness.scoring.overlap import BoundaryIoU, IoU, size_bin
+from harness.scoring.overlap import BoundaryIoU, IoU
+from harness.scoring.sizes import size_bin
 from harness.segmenter import Click, Segmenter
 from harness.text import printable
 

@@ -20,7 +20,7 @@ from harness.datasets.pairs import Entry
 from harness.datasets.problems import kind_of
 from harness.errors import SampleError
 from harness.sample import Sample
-from harness.scoring.overlap import SIZE_BINS, size_bin
+from harness.scoring.sizes import SIZE_BINS, size_bin
 from harness.text import printable
 
 # Samples of the complete sets in the field's tables (protocols.md, section 4); another number is another data set.

@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness.latency import contention
 from harness.latency.stats import Interval, median_interval, ratio_interval, spread
-from harness.latency.workload import SIZE_BINS
+from harness.scoring.sizes import SIZE_BINS
 
 if TYPE_CHECKING:
     from harness.latency.rounds import Runner

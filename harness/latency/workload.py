@@ -20,10 +20,9 @@ import numpy as np
 from harness.clicking.annotators import Ritm
 from harness.protocol import Protocol
 from harness.sample import Sample
+from harness.scoring.sizes import SIZE_BINS, size_bin
 from harness.segmenter import Click
 
-SIZE_BINS = ("<1%", "1-5%", "5-20%", ">20%")
-_EDGES = (0.01, 0.05, 0.20)
 _SEED = 20
 DEFAULT = Protocol("ritm", Ritm())
 """Who clicks where no protocol is given."""
@@ -57,15 +56,6 @@ class Episode:
     def previous(self) -> np.ndarray:
         """(K - 1, H, W) bool, the masks that stand before clicks 2..K."""
         return np.unpackbits(self.packed, axis=2, count=self.mask.shape[1]).astype(bool)
-
-
-def size_bin(object_share: float) -> str:
-    """The object-size bin of an object that covers this share of its image.
-
-    >>> size_bin(0.004), size_bin(0.01), size_bin(0.5)
-    ('<1%', '1-5%', '>20%')
-    """
-    return SIZE_BINS[int(np.searchsorted(_EDGES, object_share, side="right"))]
 
 
 def compose(
@@ -150,7 +140,8 @@ def _spread_over_bins(samples: Sequence[Sample], count: int) -> list[Sample]:
         if (sample.mask == 1).any():
             bins.setdefault(size_bin(sample.object_share), []).append(sample)
     # Middle sizes first, so that a workload of one or two images is a typical one.
-    order = [b for b in ("5-20%", "1-5%", ">20%", "<1%") if b in bins]
+    smallest, small, middle, large = SIZE_BINS
+    order = [b for b in (middle, small, large, smallest) if b in bins]
     chosen: list[Sample] = []
     while len(chosen) < count and any(bins[b] for b in order):
         for b in order:

@@ -20,14 +20,10 @@ from harness.planning.plan import DatasetPlan, Plan, Variant
 from harness.results.tables import Tables
 from harness.scoring import decision
 from harness.scoring.intervals import FEWEST, is_interval
+from harness.scoring.registry import Metric, metric
 
-_QUALITY = (
-    ("noc85", "NoC@85"),
-    ("noc90", "NoC@90"),
-    ("noc95", "NoC@95"),
-    ("nof90", "NoF@90"),
-    ("miou5", "5-mIoU %"),
-)
+_METRICS = tuple(map(metric, ("noc85", "noc90", "noc95", "nof90", "miou5")))
+"""Columns of the summary."""
 
 
 def console() -> Console:
@@ -120,8 +116,8 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
     table.add_column("weights")
     if partial:
         table.add_column("samples", justify="right")
-    for _, label in _QUALITY:
-        table.add_column(label, justify="right")
+    for record in _METRICS:
+        table.add_column(f"{record.title} %" if record.unit == "%" else record.title, justify="right")
     threads = _threads(tables.latency)
     for count in threads:
         table.add_column(f"click ms, {count} thr", justify="right")
@@ -131,7 +127,7 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
     status = {str(v): str(s) for v, s in zip(known["variant"], known["weights_status"], strict=True)}
     for variant in plan.variants:
         rows = summary[summary["variant"] == variant.name].set_index("metric")
-        cells = [_value(rows, metric, 100 if metric.startswith("miou") else 1) for metric, _ in _QUALITY]
+        cells = [_value(rows, record) for record in _METRICS]
         cells += [_latency(tables.latency, variant.name, count) for count in threads]
         if tables.flops is not None:
             cells.append(_gmacs(tables.flops, variant.name))
@@ -164,7 +160,7 @@ def readings(compare: pd.DataFrame | None, dataset: str, primary: str, status: M
                 row["p_value"],
                 row["samples"],
                 differing,
-                better=decision.better(primary),
+                better=metric(primary).better,
                 low=row["low"],
                 high=row["high"],
             )
@@ -173,11 +169,11 @@ def readings(compare: pd.DataFrame | None, dataset: str, primary: str, status: M
     return [f"{primary} against {rows['base'].iloc[0]}: {', '.join(names)}: {text}" for text, names in said.items()]
 
 
-def _value(rows: pd.DataFrame, metric: str, scale: float) -> str:
-    if metric not in rows.index:
+def _value(rows: pd.DataFrame, record: Metric) -> str:
+    if record.key not in rows.index:
         return "-"
-    value, low, high = rows.loc[metric, ["value", "low", "high"]].to_numpy(dtype=float) * scale
-    digits = 0 if metric.startswith("nof") else 1 if scale == 100 else 2
+    value, low, high = rows.loc[record.key, ["value", "low", "high"]].to_numpy(dtype=float) * record.scale
+    digits = record.short_digits
     text = f"{value:.{digits}f}"
     if not is_interval(low, high):
         return text if math.isnan(value) else f"{text} [dim]too few[/]"

@@ -77,16 +77,6 @@ class Decision:
         return self.outcome.value
 
 
-_BETTER = {
-    "noc": "low", "nof": "low", "ritm_nof": "low", "iou_drop": "low", "miou": "high", "biou": "high", "auc": "high",
-}  # fmt: skip
-
-
-def better(metric: str) -> str:
-    """Whether "low" or "high" is better of a metric of summary.csv; "" of a name that is none."""
-    return _BETTER.get(metric.rstrip("0123456789_"), "")
-
-
 def smallest_p(differing: int) -> float:
     """Smallest two-sided p of a test that exchanges the members of m pairs that differ: 2 / 2^m, at most 1."""
     return min(1.0, 2.0 / 2.0 ** min(differing, 1000))

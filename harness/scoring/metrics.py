@@ -7,15 +7,18 @@ with a NaN IoU (empty prediction over empty truth) is invalid: it is counted, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from harness.scoring.intervals import mean_interval, mean_intervals
-from harness.scoring.overlap import SIZE_BINS, BoundaryIoU, IoU, boundary_iou, iou, size_bin
+from harness.scoring.overlap import BoundaryIoU, IoU, boundary_iou, iou
 from harness.scoring.paired import paired_comparison, paired_comparisons
+from harness.scoring.registry import TARGETS, metric, metrics_of
+from harness.scoring.sizes import SIZE_BINS, size_bin
 
 __all__ = [
     "SIZE_BINS",
@@ -39,11 +42,8 @@ __all__ = [
     "ritm_nof",
     "size_bin",
     "summarise",
-    "unseen_difference",
-    "value_range",
 ]
 
-TARGETS = (0.80, 0.85, 0.90, 0.95)
 _KEYS = ["variant", "dataset"]
 
 
@@ -115,28 +115,44 @@ def _auc(table: pd.DataFrame) -> pd.Series:
     return pd.Series(inner / (values.shape[1] - 1), table.index)
 
 
+@dataclass(frozen=True)
+class Curves:
+    """The valid samples of one variant on one data set.
+
+    Attributes:
+        rows: their clicks, as in clicks.parquet.
+        iou, biou: (samples, limit) tables, see `curves`.
+        limit: clicks that were allowed.
+    """
+
+    rows: pd.DataFrame
+    iou: pd.DataFrame
+    biou: pd.DataFrame
+    limit: int
+
+
+VALUES: dict[str, Callable[[Curves, float], pd.Series]] = {
+    "noc": lambda of, target: _noc(of.iou, target, of.limit),
+    "nof": lambda of, target: _nof(of.iou, target),
+    "ritm_nof": lambda of, target: (_noc(of.iou, target, of.limit) >= of.limit).astype(float),
+    "miou": lambda of, click: of.iou[click],
+    "biou": lambda of, click: of.biou[click],
+    "iou_drop": lambda of, _: iou_drop(of.rows).reindex(of.iou.index),
+    "auc": lambda of, _: _auc(of.iou),
+}
+"""Family of `harness.scoring.registry` -> one value per sample at an IoU target (0..1) or a click (0 where neither)."""
+
+
 def per_sample(rows: pd.DataFrame, protocol: Mapping[str, Any]) -> pd.DataFrame:
     """All metrics of one variant on one data set: one row per valid sample, one column per metric.
 
-    Columns: nocT, nofT, ritm_nofT for the protocol's targets T in %; miouK and biouK for K = 1, 3, 5, 10, 20
-        up to the
-    click limit; iou_drop; auc.
+    The columns are those of `registry.metrics_of`, at the protocol's targets and up to its click limit.
     """
     limit = click_limit(rows, protocol)
     rows = rows[~rows["sample"].isin(invalid_samples(rows))]
-    table, boundary = curves(rows, limit), curves(rows, limit, "biou")
-    found: dict[str, pd.Series] = {}
-    for target in _targets(protocol):
-        label = f"{100 * target:g}".replace(".", "_")
-        found[f"noc{label}"] = clicks = _noc(table, target, limit)
-        found[f"nof{label}"] = _nof(table, target)
-        found[f"ritm_nof{label}"] = (clicks >= limit).astype(float)
-    for k in (1, 3, 5, 10, 20):
-        if k <= limit:
-            found[f"miou{k}"], found[f"biou{k}"] = table[k], boundary[k]
-    found["iou_drop"] = iou_drop(rows).reindex(table.index)
-    found["auc"] = _auc(table)
-    return pd.DataFrame(found, index=table.index)
+    of = Curves(rows, curves(rows, limit), curves(rows, limit, "biou"), limit)
+    values = {m.key: VALUES[m.family](of, m.at) for m in metrics_of(_targets(protocol), limit)}
+    return pd.DataFrame(values, index=of.iou.index)
 
 
 def _targets(protocol: Mapping[str, Any]) -> Sequence[float]:
@@ -175,31 +191,20 @@ def summarise(clicks: pd.DataFrame, protocol: Mapping[str, Any]) -> pd.DataFrame
     return whole.assign(protocol=str(protocol.get("name", "not recorded")))[columns]
 
 
-def value_range(metric: str, limit: int) -> tuple[float, float]:
-    """Least and largest possible value of a metric of one sample, where `limit` clicks are allowed."""
-    return (1.0, float(limit)) if metric.startswith("noc") else (0.0, 1.0)
-
-
-def unseen_difference(metric: str, limit: int) -> float:
-    """By how much a pair that was not drawn may differ: by half of the possible, a failure by all of it."""
-    least, most = value_range(metric, limit)
-    return most - least if "nof" in metric else (most - least) / 2
-
-
 def click_limit(rows: pd.DataFrame, protocol: Mapping[str, Any]) -> int:
     """Clicks that were allowed, as the protocol's record says; of old rows without one, the most that were made."""
     return int(protocol.get("clicks") or rows["click"].max())
 
 
 def _means(table: pd.DataFrame, images: np.ndarray, limit: int) -> pd.DataFrame:
-    """Mean and interval of each column of a per-sample table; counts are scaled to the number of samples."""
+    """Mean (or sum) and interval of each column of a per-sample table."""
     found: dict[str, list[Any]] = {}
     for names, known in _same_samples(table):
         values, of_image = table.loc[known, names].to_numpy().T, images[known]
-        least, most = np.array([value_range(name, limit) for name in names]).T
+        least, most = np.array([metric(name).range(limit) for name in names]).T
         limits = mean_intervals(values, least, most, of_image)
         for name, mine, (low, high) in zip(names, values, limits, strict=True):
-            scale = len(mine) if "nof" in name else 1
+            scale = metric(name).weight(len(mine))
             mean = mine.mean() if len(mine) else np.nan
             found[name] = [name, mean * scale, low * scale, high * scale, len(mine), len(np.unique(of_image))]
     columns = ["metric", "value", "low", "high", "samples", "images"]
@@ -252,11 +257,11 @@ def _differences(table: pd.DataFrame, images: np.ndarray, limit: int) -> pd.Data
     """Comparison of each column of a table of differences per sample; counts are scaled to the number of samples."""
     found: dict[str, list[Any]] = {}
     for names, known in _same_samples(table):
-        unseen = np.array([unseen_difference(name, limit) for name in names])
+        unseen = np.array([metric(name).unseen_difference(limit) for name in names])
         result = paired_comparisons(table.loc[known, names].to_numpy().T, unseen, images[known])
         samples, of_images = int(known.sum()), len(np.unique(images[known]))
         for i, name in enumerate(names):
-            scale = samples if "nof" in name else 1
+            scale = metric(name).weight(samples)
             numbers = [float(values[i]) * scale for values in (result.difference, result.low, result.high)]
             p_value, differing = float(result.p_value[i]), int(result.differing[i])
             found[name] = [name, *numbers, p_value, samples, of_images, differing]

@@ -1,5 +1,4 @@
-"""Overlap of a prediction with the ground truth: IoU and boundary IoU, with the truth's share computed
-once."""
+"""Overlap of a prediction with the ground truth: IoU and boundary IoU; the truth's share is computed once."""
 
 from __future__ import annotations
 
@@ -7,19 +6,6 @@ import math
 
 import cv2
 import numpy as np
-
-SIZE_BINS = ("<1%", "1-5%", "5-20%", ">20%")
-_BIN_EDGES = (0.01, 0.05, 0.20)
-
-
-def size_bin(object_share: float) -> str:
-    """Bin of an object's share of the image (0..1): under 1 %, 1-5 %, 5-20 %, over 20 %; an edge belongs
-    above.
-
-    >>> size_bin(0.0099), size_bin(0.01), size_bin(0.5)
-    ('<1%', '1-5%', '>20%')
-    """
-    return SIZE_BINS[sum(object_share >= edge for edge in _BIN_EDGES)]
 
 
 class IoU:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from harness.scoring.decision import ALPHA, Decision, Outcome, decide, holm, not_compared
-from harness.scoring.metrics import paired_comparison, unseen_difference
+from harness.scoring.paired import paired_comparison
+from harness.scoring.registry import CLICK_LIMIT, metric
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Ranking:
 
 
 def rank(
-    tables: Mapping[str, pd.DataFrame], better: Mapping[str, str], primary: str, limit: int = 20
+    tables: Mapping[str, pd.DataFrame], keys: Iterable[str], primary: str, limit: int = CLICK_LIMIT
 ) -> dict[str, Ranking]:
     """Rank systems by each metric on the samples that all of them have.
 
@@ -53,7 +54,7 @@ def rank(
 
     Args:
         tables: system -> values per sample (`metrics.per_sample`: index sample, a column a metric).
-        better: metric -> "low" or "high"; only these metrics are ranked.
+        keys: the metrics to rank; one of which nobody knows whether low or high is better is left out.
         primary: metric that was named beforehand.
         limit: clicks that were allowed.
 
@@ -61,9 +62,9 @@ def rank(
         metric -> ranking.
     """
     claims = {}
-    for key, way in better.items():
-        columns = {name: table[key].dropna() for name, table in tables.items() if key in table}
-        claims[key] = _claim(columns, way, unseen_difference(key, limit))
+    for record in (m for m in map(metric, keys) if m.better):
+        columns = {name: table[record.key].dropna() for name, table in tables.items() if record.key in table}
+        claims[record.key] = _claim(columns, record.better, record.unseen_difference(limit))
     others = [key for key in claims if key != primary]
     adjusted = dict(zip(others, holm([claims[key].decision.p_value for key in others]), strict=True))
     return {key: _adjusted(claim, adjusted.get(key)) for key, claim in claims.items()}

@@ -12,11 +12,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from harness.scoring.registry import metric
 from harness.text import visible
 from reports.episodes import player
 from reports.episodes.gallery import Story
 from reports.plots.style import Plot
-from reports.read.metric_names import metric
 from reports.read.runs import Run
 from reports.tables import quality, readings
 from reports.tables.table import Column, Table, Value

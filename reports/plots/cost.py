@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from harness.scoring.sizes import SIZE_BINS
 from reports.plots.labels import plain_log
 from reports.plots.style import Plot, drawing, looks
 from reports.read.runs import Run
 from reports.read.words import label, slug, where
 from reports.tables import speed
 
-SIZES = ("<1%", "1-5%", "5-20%", ">20%")
 KINDS = {"encode": "Encode, once per image", "first": "First click", "later": "Later clicks"}
 _TOTALS = ("total", "other")
 
@@ -99,12 +99,12 @@ def _below(ax: Axes, title: str | None = None) -> None:
 
 def latency_by_size(run: Run) -> Plot | None:
     """Latency of first and later clicks by the object's share of the image."""
-    frame = run.latency[run.latency["median_ms"].notna() & run.latency["size_bin"].isin(SIZES)]
+    frame = run.latency[run.latency["median_ms"].notna() & run.latency["size_bin"].isin(SIZE_BINS)]
     condition = speed.condition(run)
     if condition is None or frame["size_bin"].nunique() < 2:
         return None
     frame = frame[(frame["threads"] == condition[0]) & (frame["resolution"] == condition[1])]
-    present = [s for s in SIZES if s in set(frame["size_bin"])]
+    present = [s for s in SIZE_BINS if s in set(frame["size_bin"])]
     kinds = [k for k in ("first", "later") if k in set(frame["kind"])]
     if len(present) < 2 or not kinds:
         return None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.scoring.registry import metric
 from reports.plots.style import Plot, drawing, looks
-from reports.read.metric_names import metric
 from reports.read.runs import Run
 from reports.read.words import label, lettering, slug
 from reports.tables.timeline import name, rules_of

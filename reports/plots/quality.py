@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.scoring.intervals import mean_intervals
+from harness.scoring.registry import metric
 from reports.plots.labels import label_points, plain_log
 from reports.plots.style import COLOURS, INK, MUTED, Plot, drawing, looks
-from reports.read.metric_names import metric
 from reports.read.runs import Run
 from reports.read.words import label, slug, title, where
 from reports.tables import speed

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.protocol import DEFAULT_PRIMARY
+from harness.scoring.registry import metric
 
 RANKED = ("released", "trained here", "no weights")
 """Weight states whose quality may be ranked; random weights never are."""
@@ -132,7 +133,7 @@ class Run:
         setting = protocol.get("primary") if isinstance(protocol, Mapping) else None
         known = set(self.summary["metric"])
         named = [str(n) for n in (self.config.get("primary"), stored, setting) if n]
-        nocs = sorted((m for m in known if m.startswith("noc")), reverse=True)
+        nocs = sorted((m for m in known if metric(m).family == "noc"), reverse=True)
         # Runs from before there was such a setting: the default, or what their protocol has in its place.
         return next((n for n in [*named, DEFAULT_PRIMARY] if n in known), nocs[0] if nocs else DEFAULT_PRIMARY)
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.scoring import metrics
 from harness.scoring.decision import Decision, Outcome, decide, holm, not_compared
-from reports.read.metric_names import metric
+from harness.scoring.registry import metric
 from reports.read.runs import Run
 from reports.tables.changed import changed
 from reports.tables.table import Cell, Column, Row, Value
@@ -174,25 +174,25 @@ def _change(
     refusal: str,
     limit: int,
 ) -> Change:
-    count = "nof" in key
+    record = metric(key)
     if refusal:
-        means = [float(s.mean()) * (len(s) if count else 1) for s in (before, after)]
+        means = [float(s.mean()) * record.weight(len(s)) for s in (before, after)]
         return Change(variant, dataset, key, means[0], means[1], math.nan, math.nan, "–", not_compared(refusal))
     common = before.index.intersection(after.index).intersection(pairs.index)
     how = f"paired, {len(common)} sample{'' if len(common) == 1 else 's'}"
-    alone = [f"{len(s) - len(common)} only {where}" for s, where in ((before, "before"), (after, "after"))]
-    if len(before) != len(common) or len(after) != len(common):
-        how += f"; {', '.join(text for text in alone if not text.startswith('0 '))}"
+    alone = [(len(s) - len(common), where) for s, where in ((before, "before"), (after, "after"))]
+    if any(number for number, _ in alone):
+        how += f"; {', '.join(f'{number} only {where}' for number, where in alone if number)}"
     one, two = before.loc[common].to_numpy(dtype=float), after.loc[common].to_numpy(dtype=float)
     if len(common) == 0:
         nan = math.nan
         return Change(variant, dataset, key, nan, nan, nan, nan, how, not_compared("no sample in common"))
-    scale = len(common) if count else 1
-    unseen = metrics.unseen_difference(key, limit)
+    scale = record.weight(len(common))
+    unseen = record.unseen_difference(limit)
     images = pairs.loc[common].to_numpy()
     difference, low, high, p_value = metrics.paired_comparison(two, one, unseen, images)
     differing = len(set(images[one != two]))
-    decision = decide(difference, p_value, len(common), differing, better=metric(key).better, low=low, high=high)
+    decision = decide(difference, p_value, len(common), differing, better=record.better, low=low, high=high)
     means = [float(one.mean()) * scale, float(two.mean()) * scale]
     return Change(variant, dataset, key, means[0], means[1], low * scale, high * scale, how, decision)
 

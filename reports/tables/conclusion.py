@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.cli import EXIT_FAILURES, EXIT_UNDECIDED
 from harness.scoring.decision import Outcome
-from reports.read.metric_names import metric
+from harness.scoring.registry import metric
 from reports.read.runs import Run
 from reports.tables import across, readings, times
 from reports.tables.timeline import name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reports.read.metric_names import metric
+from harness.scoring.registry import metric
 from reports.read.runs import Run
 from reports.tables import speed
 from reports.tables.cells import cell_of, count

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from harness.scoring.registry import metric
 from reports.literature import published, systems
 from reports.literature.published import Published
-from reports.read.metric_names import PUBLISHED, metric
+from reports.read.metric_names import PUBLISHED
 from reports.read.runs import Run
 from reports.tables import speed
 from reports.tables.table import Cell, Column, Row, Table, Value

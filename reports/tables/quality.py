@@ -9,7 +9,7 @@ from dataclasses import replace
 import pandas as pd
 
 from harness.scoring.ranking import Ranking
-from reports.read.metric_names import metric
+from harness.scoring.registry import metric
 from reports.read.runs import Run
 from reports.tables import baselines, cost, overview, published, readings
 from reports.tables.cells import cell_of, count
@@ -39,7 +39,7 @@ def quality(run: Run) -> Table:
     """Every variant on every data set: the metrics of summary.csv with 95 % intervals."""
     whole = run.summary[run.summary["size_bin"].isin(("", "all"))]
     keys = [k for k in QUALITY if k in set(whole["metric"])]
-    keys += [k for k in dict.fromkeys(whole["metric"]) if k not in QUALITY and not k.startswith("ritm_")]
+    keys += [k for k in dict.fromkeys(whole["metric"]) if k not in QUALITY and metric(k).in_tables]
     rows, notes = [], [NOT_RANKED.format(primary=metric(run.primary).title)]
     for dataset in run.datasets:
         ranked = readings.rankings(run, dataset, keys)

@@ -11,7 +11,7 @@ import pandas as pd
 from harness.scoring import metrics, ranking
 from harness.scoring.decision import Decision, Outcome, decide, differing_pairs, not_compared
 from harness.scoring.ranking import Ranking
-from reports.read.metric_names import metric
+from harness.scoring.registry import metric
 from reports.read.runs import Run
 from reports.tables import across
 
@@ -130,7 +130,5 @@ def rankings(run: Run, dataset: str, keys: Sequence[str]) -> dict[str, Ranking]:
     tables = {v: across.per_sample(run, v, dataset) for v in run.variants if run.ranked(v)}
     record = run.config.get("protocol")
     record = record if isinstance(record, Mapping) else {}
-    ways = {key: metric(key).better for key in keys if metric(key).better}
-    return ranking.rank(
-        {v: t for v, t in tables.items() if t is not None}, ways, run.primary, metrics.click_limit(run.clicks, record)
-    )
+    known = {v: t for v, t in tables.items() if t is not None}
+    return ranking.rank(known, keys, run.primary, metrics.click_limit(run.clicks, record))

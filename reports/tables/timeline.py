@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 import pandas as pd
 
-from reports.read.metric_names import metric
+from harness.scoring.registry import metric
 from reports.read.runs import Run
 from reports.tables.cells import count
 from reports.tables.table import Column, Row, Table, Value

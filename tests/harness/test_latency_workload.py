@@ -8,9 +8,10 @@ import pytest
 from harness.clicking.annotators import Inter2Former, Jitter, Ritm
 from harness.clicking.loop import Truth, run_episode
 from harness.latency.replay import OWN, RECORDED, TRUTH, Replay
-from harness.latency.workload import SIZE_BINS, compose, erroneous, load, resize, save, size_bin
+from harness.latency.workload import compose, erroneous, load, resize, save
 from harness.protocol import Protocol
 from harness.sample import Sample
+from harness.scoring.sizes import SIZE_BINS, size_bin
 
 
 def sample(name="a", height=120, width=160, share=0.1, seed=0):

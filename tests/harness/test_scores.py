@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.ndimage import binary_erosion, distance_transform_cdt
 
-from harness.scoring.overlap import BoundaryIoU, IoU, boundary_distance, boundary_iou, iou, size_bin
+from harness.scoring.overlap import BoundaryIoU, IoU, boundary_distance, boundary_iou, iou
+from harness.scoring.sizes import size_bin
 
 shapes = arrays.array_shapes(min_dims=2, max_dims=2, max_side=24)
 cases = shapes.flatmap(

@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from harness import cli
+from harness import cards, cli
 from harness.errors import UserError
 from harness.planning.config import Config
 
@@ -37,6 +37,9 @@ def epilog(root: Config) -> str:
             "choices:",
             *("  " + line for line in lines),
             "",
+            "systems (variant=NAME --show says more of one):",
+            *("  " + line for line in _systems()),
+            "",
             "often used:",
             "  out=DIR                 where everything goes (default runs/<ablation>)",
             "  dataset.limit=N         a stable subset of N samples;  dataset.shard=i/n  a share of them",
@@ -49,6 +52,16 @@ def epilog(root: Config) -> str:
             "exit codes: 0 done, 1 something failed (see failures.csv), 2 a setting is wrong, 130 stopped",
         ]
     )
+
+
+def _systems() -> list[str]:
+    """The variants of each method with its paper and the licence of its weights, from the cards."""
+    methods: dict[tuple[str, str, str], list[str]] = {}
+    for card in cards.load().values():
+        paper = card.paper.short if card.paper is not None else "of this project"
+        key = (card.method or "others", paper, card.licence.weights or "not stated")
+        methods.setdefault(key, []).append(card.variant)
+    return [f"{m} ({paper}; weights: {licence}): {', '.join(v)}" for (m, paper, licence), v in methods.items()]
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -73,6 +86,8 @@ def run(arguments: Sequence[str]) -> int:
         from harness.planning.environment import recorded
 
         print(OmegaConf.to_yaml(OmegaConf.create(recorded(config))), end="")
+        card = cards.of(config.variant)
+        print("".join(f"# {line}\n" for line in card.lines()) if card is not None else "", end="")
         return 0
     from harness.planning.plan import make_plan
 

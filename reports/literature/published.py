@@ -14,7 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-METHODS = ("Inter2Former", "InterFormer", "SegNext", "HRSAM", "HRSAM++", "SAM", "HQ-SAM", "RITM")
+from harness import cards
+
 DATASETS = {
     "HQSeg-44K": 1537,
     "DAVIS": 345,
@@ -54,9 +55,9 @@ class Published:
 
 
 def select(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that the reports need: every method that the project runs, on every data set that it loads."""
-    wanted = {*DATASETS, *COMPUTE}
-    return [dict(r) for r in rows if r["method"] in METHODS and r["dataset"] in wanted and "GPU" not in r["metric"]]
+    """The rows that the reports need: every method that has a card, on every data set that the project loads."""
+    wanted, methods = {*DATASETS, *COMPUTE}, {card.method for card in cards.load().values()}
+    return [dict(r) for r in rows if r["method"] in methods and r["dataset"] in wanted and "GPU" not in r["metric"]]
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Which published system a variant is, from its configuration, and whether it may stand beside the published."""
+"""Which published system a variant is, by its card, and whether it may stand beside the published."""
 
 from __future__ import annotations
 
@@ -7,38 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness import cards
+from harness.cards import Card, Claim
 from reports.literature import published
 from reports.literature.published import Published
 from reports.read.runs import Run
 
-CLASSES = {
-    "Inter2FormerSegmenter": "Inter2Former",
-    "InterFormer": "InterFormer",
-    "SegNext": "SegNext",
-    "HRSAM": "HRSAM",
-    "Sam": "SAM",
-    "SamHQ": "HQ-SAM",
-    "Ritm": "RITM",
-}
-SMALL = ("lite", "tiny_test", "toy")
-_OWN = ("inter2former",)
-_RITM = ("ritm", "segnext", "sam")
-PROTOCOLS = {
-    "Inter2Former": _OWN,
-    "InterFormer": _OWN,
-    "HRSAM": _OWN,
-    "HRSAM++": _OWN,
-    "SegNext": _RITM,
-    "SAM": _RITM,
-    "HQ-SAM": _RITM,
-    "RITM": _RITM,
-}
-"""Method -> protocols under which its numbers were published."""
-_BACKBONES = {"InterFormer": "vit_b", "SegNext": "vit_b", "HRSAM": "vit_b", "HRSAM++": "vit_b", "RITM": "hrnet18s"}
-"""Method -> backbone of the one form that runs here; the others name theirs in the configuration."""
-_SIDES = {"SegNext": 1024, "SAM": 1024, "HQ-SAM": 1024, "HRSAM": 1024, "HRSAM++": 1024, "RITM": 400}
-"""Method -> side of its input where the configuration says nothing; the others take the image's own size."""
 _OWN_SIZE = "the image's own"
+_OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -47,12 +23,14 @@ class System:
 
     Attributes:
         method: published name, or "" for a system that nobody published under a name of ours.
-        backbone: "vit_b", "hrnet18s", … as configured, or "".
-        small: a reduced form, whose quality and time are not the published system's.
+        backbone: as the literature writes it, or "".
+        small: a reduced form, or one that no card describes; its quality and time are not the published system's.
         switches: dpe, dha, hmoe, dlu as text, for Inter2Former.
-        form: which of several published forms: "sax1", "sax2"; "multimask" or "single mask" for SAM; "other" where
-            switches are set as in no publication; "" else.
+        form: which of several published forms: "sax1", "sax2", "multimask", "S1", …; "other" where the settings are
+            those of no publication; "" where there is one form, and where nothing was published.
         side: of the network's input in pixels; None: the image's own.
+        claims: published rows that are this system's with these settings.
+        card: what is known of it; None for a user's own.
     """
 
     method: str
@@ -61,6 +39,8 @@ class System:
     switches: tuple[tuple[str, str], ...] = ()
     form: str = ""
     side: int | None = None
+    claims: tuple[Claim, ...] = ()
+    card: Card | None = None
 
     @property
     def label(self) -> str:
@@ -69,63 +49,49 @@ class System:
 
     def published_as(self, row: Published) -> bool:
         """Whether a published row is of this system: method, backbone, all parts, form; sizes are another question."""
-        if any(state != "on" for _, state in self.switches):
-            return False
-        if row.method == "RITM" and "baseline" in row.variant:  # another network, which takes no previous mask
-            return False
-        if self.small or row.method != self.method or not same_backbone(self.backbone, row.backbone):
-            return False
-        return not self.form or self.form == _published_form(row)
+        return self._claim(row) is not None
 
     def other_size(self, row: Published) -> str:
         """What to say where the row is of another input size than this system's: "" or "published at …, here …"."""
-        theirs = published_side(row)
+        theirs = self.published_side(row)
         if theirs is None or theirs == self.side:
             return ""
         return f"published at {theirs}, here {self.side or _OWN_SIZE}"
 
+    def published_side(self, row: Published) -> int | None:
+        """Side of the input of a row of this system: as its card says, else as the row does; None: nobody says."""
+        claim = self._claim(row)
+        if self.card is not None and row.dataset in self.card.sizes:
+            return self.card.sizes[row.dataset]
+        return claim.input_size if claim is not None and claim.input_size else published_side(row)
+
+    def _claim(self, row: Published) -> Claim | None:
+        if self.small or row.method != self.method:
+            return None
+        mine = (c for c in self.claims if row.backbone in c.backbone and row.variant in c.configuration)
+        return next(mine, None)
+
 
 def identify(config: Mapping[str, Any]) -> System:
     """The system behind a `_target_` configuration."""
-    name = str(config.get("_target_", "")).rpartition(".")[2]
-    method = CLASSES.get(name, "")
-    words = [str(v).lower() for k, v in config.items() if isinstance(v, str) and k != "_target_"]
-    if method == "HRSAM" and (config.get("plus") is True or any("plus" in w or "++" in w for w in words)):
-        method = "HRSAM++"
-    backbone = next((w for w in words if w.startswith(("vit", "hrnet")) and "/" not in w and "." not in w), "")
-    backbone = backbone or _BACKBONES.get(method, "")
-    switches: tuple[tuple[str, str], ...] = ()
-    if method == "Inter2Former":
-        switches = tuple((k, _state(config.get(k, "on"))) for k in ("dpe", "dha", "hmoe", "dlu"))
-    small = any(w in SMALL for w in words)
-    side = config.get("size") or config.get("target_size") or _SIDES.get(method)
-    return System(method, backbone, small, switches, _form(method, config), int(side) if side else None)
+    card = cards.of(config)
+    if card is None:
+        relatives = cards.relatives(config)
+        return System((relatives[0].method or "") if relatives else "", small=bool(relatives), side=_side(config, None))
+    switches = tuple((key, str(cards.word(config.get(key, "on")))) for key in card.switches)
+    claims = tuple(claim for claim in card.published_as if card.matches(claim, config))
+    form = claims[0].form if claims else _OTHER if card.published_as and not switches else ""
+    backbone = card.backbone or ""
+    return System(card.method or "", backbone, card.reduced, switches, form, _side(config, card), claims, card)
 
 
-def _form(method: str, config: Mapping[str, Any]) -> str:
-    if method == "SegNext":
-        return str(config.get("variant", "sax2"))
-    if method == "SAM":
-        chosen = {"every": "multimask", "never": "single mask"}.get(str(config.get("multimask", "every")), "other")
-        return chosen if config.get("feedback", True) else "other"
-    if method == "RITM":
-        published_zoom = config.get("zoom_in", True) and config.get("empty_zoom", "keep") == "keep"
-        return "" if config.get("flip", True) and published_zoom else "other"
-    return ""
-
-
-def _published_form(row: Published) -> str:
-    """The form that a published row names; "" where it names none."""
-    if row.method == "SegNext":
-        return next((form for begin, form in _SEGNEXT if row.variant.startswith(begin)), "")
-    return next((form for form in ("multimask", "single mask") if row.variant.startswith(form)), "")
-
-
-_SEGNEXT = (("sax1", "sax1"), ("sax2", "sax2"), ("x2", "sax2"))
+def _side(config: Mapping[str, Any], card: Card | None) -> int | None:
+    side = config.get("size") or config.get("target_size") or (card.input_size if card is not None else None)
+    return int(side) if side else None
 
 
 def published_side(row: Published) -> int | None:
-    """Side of the input of a published row, None where it is not stated.
+    """Side of the input that a published row states, None where it states none.
 
     >>> from dataclasses import replace
     >>> row = published.load()[0]
@@ -150,10 +116,6 @@ def _plain(text: str) -> str:
     return "".join(c for c in text.lower() if c.isalnum())
 
 
-def _state(value: object) -> str:
-    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
-
-
 def of(run: Run, variant: str) -> System:
     """The system of a run's variant."""
     return identify(run.variant_configs.get(variant, {}))
@@ -173,7 +135,7 @@ def obstacles(run: Run, variant: str, dataset: str, row: Published | None = None
     if system.small:
         needs.append("the full-size model")
     if row is not None and system.other_size(row):
-        needs.append(f"input side {published_side(row)} (ran {system.side or _OWN_SIZE})")
+        needs.append(f"input side {system.published_side(row)} (ran {system.side or _OWN_SIZE})")
     if status not in ("released", "trained here", "no weights"):
         needs.append("released weights")
     ours = our_dataset(run, dataset)
@@ -184,7 +146,7 @@ def obstacles(run: Run, variant: str, dataset: str, row: Published | None = None
         needs.append(f"all {expected} samples of {dataset} (ran {found})")
     if run.note(ours):
         needs.append(f"{dataset} as published (this is {run.note(ours)})")
-    allowed = PROTOCOLS.get(system.method, ())
+    allowed = system.card.protocols if system.card is not None else ()
     if allowed and run.protocol(ours) not in allowed:
         needs.append(f"protocol {allowed[0]} (ran {run.protocol(ours)})")
     return needs
@@ -193,3 +155,16 @@ def obstacles(run: Run, variant: str, dataset: str, row: Published | None = None
 def our_dataset(run: Run, dataset: str) -> str | None:
     """The run's data set that was published as `dataset`, if it has one."""
     return next((d for d in run.datasets if published.dataset_name(d) == dataset), None)
+
+
+def seen_in_training(run: Run, variant: str, dataset: str) -> str:
+    """What a variant's weights saw of a data set when they were trained: "images", "part" (others of it) or "".
+
+    Known of official weights and of those of the package. Where a card names several files the first one counts, since
+    a run does not say which was loaded.
+    """
+    card = of(run, variant).card
+    official = run.status(variant) == "released" or run.variant_configs.get(variant, {}).get("weights") == "default"
+    if card is None or not official:
+        return ""
+    return cards.seen(card.training, published.dataset_name(dataset) or dataset)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from harness.cards import Card
 from harness.scoring.decision import Outcome, Timed, decide_times
 from reports.literature import published, systems
 from reports.literature.published import Published
@@ -146,6 +147,9 @@ def table(run: Run) -> Table:
         Column("system", "System"),
         Column("weights_status", "Weights"),
         Column("published_as", "Published as"),
+        Column("paper", "Paper"),
+        Column("training", "Official weights trained on"),
+        Column("licence", "Licence of code, weights"),
         Column("parameters", "Parameters (M)", better="low"),
         *(Column(f"{k} gmacs", title, "GMACs", "low") for k, title in (("encode", "image"), ("later", "click"))),
         Column("peak_mb", "Peak MB", better="low", help="memory of one episode beyond the bare process"),
@@ -173,6 +177,7 @@ def _cells(
         _label(system),
         found.run.status(variant),
         _published_as(system),
+        *_facts(system.card),
         replace(parameters, measured=in_millions, digits=2),
         replace(found.gmacs(variant, "encode"), digits=1),
         found.gmacs(variant, "later"),
@@ -210,7 +215,16 @@ def _system(run: Run, variant: str, resolution: int | None) -> System:
 
 
 def _label(system: System) -> str:
-    return ", ".join(part for part in (system.label or "–", system.form, system.backbone.replace("_", "-")) if part)
+    return ", ".join(part for part in (system.label or "–", system.form, system.backbone) if part)
+
+
+def _facts(card: Card | None) -> tuple[str, str, str]:
+    """Paper, training sets and licences, as the card has them."""
+    if card is None:
+        return "–", "–", "–"
+    training = "not stated" if card.training is None else ", ".join(card.training) or "–"
+    paper = card.paper.short if card.paper is not None else "–"
+    return paper, training, f"{card.licence.code or 'not stated'}, {card.licence.weights or 'not stated'}"
 
 
 def _time(system: System, metric: str) -> Published | None:
@@ -223,7 +237,7 @@ def _published_as(system: System) -> str:
     if row is None:
         return "–"
     size = system.other_size(row)
-    if systems.published_side(row) is None:
+    if system.published_side(row) is None:
         size = f"size not stated, here {system.side}"
     return f"{row.method} {row.variant}".strip() + (f": {size}" if size else "")
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from harness.scoring.ranking import Ranking
 from harness.scoring.registry import metric
+from reports.literature import systems
 from reports.read.runs import Run
 from reports.tables import baselines, cost, overview, published, readings
 from reports.tables.cells import cell_of, count
@@ -33,6 +34,11 @@ NOT_RANKED = (
     "Bold: shown to be better than every other on the same samples (paired permutation test at 5 %; {primary} as it "
     "is, the other metrics adjusted by Holm's method). Results of untrained weights are shown but never ranked."
 )
+SEEN = {"images": " ‡", "part": " ◊"}
+SEEN_NOTES = {
+    " ‡": "‡ These weights were trained on images of this very data set, by the card of the official file.",
+    " ◊": "◊ These weights were trained on other images of the same collection, by the card of the official file.",
+}
 
 
 def quality(run: Run) -> Table:
@@ -41,6 +47,7 @@ def quality(run: Run) -> Table:
     keys = [k for k in QUALITY if k in set(whole["metric"])]
     keys += [k for k in dict.fromkeys(whole["metric"]) if k not in QUALITY and metric(k).in_tables]
     rows, notes = [], [NOT_RANKED.format(primary=metric(run.primary).title)]
+    marks: set[str] = set()
     for dataset in run.datasets:
         ranked = readings.rankings(run, dataset, keys)
         notes += _ranked_on(dataset, ranked)
@@ -48,11 +55,14 @@ def quality(run: Run) -> Table:
             mine = whole[(whole["variant"] == variant) & (whole["dataset"] == dataset)]
             if len(mine) == 0:
                 continue
-            cells: list[Cell] = [variant, dataset, run.note(dataset) or "as published", run.status(variant)]
+            mark = SEEN.get(systems.seen_in_training(run, variant, dataset), "")
+            marks.add(mark)
+            cells: list[Cell] = [variant, dataset, run.note(dataset) or "as published", run.status(variant) + mark]
             cells += [count(int(mine["samples"].max()), run.attempted(dataset))]
             best = {k for k in keys if k in ranked and ranked[k].best == variant}
             cells += [_of_summary(mine, variant, dataset, k, k in best) for k in keys]
             rows.append(Row((*cells, str(mine["protocol"].iloc[0])), dataset))
+    notes += [text for mark, text in SEEN_NOTES.items() if mark in marks]
     columns = [
         Column("variant", "Variant"),
         Column("dataset", "Data set"),

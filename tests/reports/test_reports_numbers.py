@@ -282,7 +282,7 @@ def paper_run(
     config["ablation"]["base"] = "base"
     config["protocol"]["name"] = "inter2former"
     settings = {"preset": preset, "dha": True, "target_size": size}
-    config["variants"] = {"base": {"_target_": "x.Inter2FormerSegmenter", **settings}}
+    config["variants"] = {"base": {"_target_": "inter2former.segmenter.Inter2FormerSegmenter", **settings}}
     (target / "config.yaml").write_text(yaml.safe_dump(config))
     return frames.read(target)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.flops.trace import OTHER, TOTAL, Count, NotCountable, UnknownOperator, count
+from harness.flops.counter import OTHER, TOTAL, Count, NotCountable, UnknownOperator, count
 from harness.latency import workload
 from harness.latency.replay import Replay
 from harness.protocol import Protocol

@@ -20,7 +20,7 @@ from harness.latency import pinning
 
 _PACKAGES = (
     "torch", "numpy", "scipy", "pandas", "opencv-python-headless", "transformers", "mlflow", "hydra-core",
-    "scikit-image", "scikit-learn", "safetensors", "fvcore",
+    "scikit-image", "scikit-learn", "safetensors",
 )  # fmt: skip
 _INSTRUCTIONS = (
     "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16",

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.flops.trace import TOTAL
+from harness.flops.counter import TOTAL
 
 _KEYS = ["variant", "resolution", "part", "kind", "size_bin"]
 

@@ -13,7 +13,7 @@ from goldens_baselines import fill, layouts, subsample, unpack
 
 from baselines._weights import WeightsError
 from baselines.efficientsam import WIDTHS, EfficientSam, EfficientSamNet, prepare
-from harness.flops.trace import count
+from harness.flops.counter import count
 from tests.baselines.sessions import Click, photograph
 
 MODELS = {"vitt": "ti", "vits": "s"}

@@ -13,7 +13,7 @@ from goldens_baselines import fill, layouts
 from baselines._weights import WeightsError
 from baselines.mobilesam import MobileSam, MobileSamNet
 from baselines.sam import prepare
-from harness.flops.trace import count
+from harness.flops.counter import count
 from tests.baselines.sam_goldens import Golden, check_chains, check_episodes, restorer
 from tests.baselines.sessions import Click, last_mask_decides, photograph
 

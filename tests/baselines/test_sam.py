@@ -18,7 +18,7 @@ from baselines._images import MEAN, STD
 from baselines._sam_decoder import MaskDecoder
 from baselines._sam_hq_decoder import HqMaskDecoder
 from baselines._sam_net import SamNet
-from harness.flops.trace import count
+from harness.flops.counter import count
 from tests.baselines.sam_tiny import CLICKS, DEPTH, KINDS, SIZE, TINY, answers, official_state, picture, tiny  # noqa: F401
 
 

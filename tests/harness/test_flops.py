@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
+import flop_formulas as formulas
+import flop_trace
 import numpy as np
 import pytest
 import torch
@@ -13,9 +16,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from harness.flops import formulas as formulas
 from harness.flops import measure
-from harness.flops.trace import NotCountable, UnknownOperator, count
+from harness.flops.counter import NotCountable, UnknownOperator, count
 from harness.latency.replay import Replay
 from harness.latency.workload import compose
 from harness.planning.config import Config, build, plain
@@ -35,6 +37,8 @@ def ops():
     heads = torch.randn(2, 4, 13, 8)
     grouped, transposed = nn.Conv2d(6, 12, 3, groups=3), nn.ConvTranspose2d(6, 4, 2, stride=2)
     out = torch.empty(2, 5, 3)
+    attention, few, weight = F.scaled_dot_product_attention, 8 * 13 * 5 * 16, torch.randn(4, 6, 3, 3)
+    chosen = torch.arange(13) % 5 == 1  # 3 of 13
     return {  # expected MACs in closed form
         "grouped convolution": (lambda: grouped(x), 2 * 12 * 2 * 9 * 7 * 9),
         "transposed convolution": (lambda: transposed(x), 2 * 6 * 4 * 4 * 9 * 11),
@@ -46,17 +50,77 @@ def ops():
         "baddbmm": (lambda: torch.baddbmm(out, y, z.expand(2, -1, -1)), 2 * 5 * 7 * 3),
         "einsum": (lambda: torch.einsum("bij,jk->bik", y, z), 2 * 5 * 7 * 3),
         "attention": (lambda: F.scaled_dot_product_attention(heads, heads[:, :, :5], heads[:, :, :5]), 8 * 13 * 5 * 16),
+        "attention by names": (lambda: attention(value=heads[:, :, :5], key=heads[:, :, :5], query=heads), few),
+        "masked attention": (lambda: attention(heads, heads[:, :, :5], heads[:, :, :5], torch.ones(13, 5) > 0), few),
+        # Values of another width than the keys have no fused kernel: products and a softmax run in its place.
+        "attention in pieces": (lambda: attention(heads, heads, heads[..., :3]), 8 * 13 * 13 * (8 + 3)),
+        "attention of chosen rows": (
+            lambda: attention(heads[:, :, chosen.nonzero()[:, 0]], heads, heads),
+            3 * 8 * 13 * 16,
+        ),
+        "einsum of three": (lambda: torch.einsum("bij,jk,kl->bil", y, z, z.t()), 2 * 2 * 5 * 7 * 3),
+        "einsum with dots": (lambda: torch.einsum("...ij,jk->...ik", y[None], z), 2 * 5 * 7 * 3),
+        "outer product": (lambda: torch.einsum("i,j->ij", z[:, 0], z[0]), 7 * 3),
+        "convolution of one image": (lambda: F.conv2d(x[0], weight, padding=1), 4 * 6 * 9 * 9 * 11),
         "activation": (lambda: F.silu(x).add_(1).sqrt_(), 0),
     }
 
 
+NOT_BY_TORCH = {"einsum of three", "outer product"}
+"""Torch's counter sees the order of products that ran, and none where nothing is summed."""
+
+
+@pytest.mark.parametrize("inference", [False, True])
 @pytest.mark.parametrize("name", ops())
-def test_operators_against_closed_form_and_torch(name):
+def test_operators_against_closed_form_torch_and_fvcore(name, inference):
     call, expected = ops()[name]
     module = call.__closure__ and next((c.cell_contents for c in call.__closure__ if name.endswith("convolution")
                                         and isinstance(c.cell_contents, nn.Module)), None)  # fmt: skip
-    assert count(call, module)["total"].macs == expected
-    assert reference_macs(call) == expected
+    with torch.inference_mode(inference):
+        found = count(call, module)["total"]
+    assert found.macs == expected
+    if name not in NOT_BY_TORCH:
+        assert reference_macs(call) == expected
+    assert found == flop_trace.count(call, module)["total"]
+
+
+def arithmetic():
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 8, 12)
+    n = x.numel()
+    batch, group, instance = nn.BatchNorm2d(6).eval(), nn.GroupNorm(2, 6), nn.InstanceNorm2d(6, affine=True)
+    grid = torch.rand(2, 4, 4, 2)
+    return {  # (call, module, FLOPs by the table of costs)
+        "batch norm": (lambda: batch(x), batch, 2 * n),
+        "group norm": (lambda: group(x), group, 5 * n),
+        "instance norm": (lambda: instance(x), instance, 5 * n),
+        "softmax": (lambda: x.softmax(-1), None, 3 * n),
+        "log softmax": (lambda: F.log_softmax(x, 1), None, 3 * n),
+        "attention's softmax": (lambda: F.scaled_dot_product_attention(x, x, x[..., :5]), None, 0),
+        "vector norm": (lambda: torch.linalg.vector_norm(x, dim=1), None, 2 * n),
+        "normalised": (lambda: F.normalize(x, dim=1), None, 2 * n),
+        "spread": (lambda: x.std(dim=(2, 3)), None, 3 * n),
+        "mean": (lambda: x.mean((2, 3)).sum(), None, n + 12),
+        "one number an area": (lambda: F.adaptive_avg_pool2d(x, 1), None, n),
+        "several an area": (lambda: F.adaptive_avg_pool2d(x, (2, 3)), None, n),
+        "average pooling": (lambda: F.avg_pool2d(x, 2), None, n),
+        "bilinear": (lambda: F.interpolate(x, scale_factor=2, mode="bilinear"), None, 8 * 4 * n),
+        "sampling": (lambda: F.grid_sample(x, grid, align_corners=False), None, 8 * 2 * 6 * 16),
+        "sum into places": (lambda: torch.zeros(3).index_add_(0, torch.tensor([0, 1, 1, 2]), torch.ones(4)), None, 4),
+        "chosen rows": (lambda: x[x > 0].cumsum(0), None, int((x > 0).sum())),
+    }
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("name", arithmetic())
+def test_arithmetic_agrees_with_the_table_and_with_fvcore(name, inference):
+    call, module, expected = arithmetic()[name]
+    if module is not None:
+        module.requires_grad_(False)  # inference mode outside of the trace
+    with torch.inference_mode(inference):
+        found = count(call, module)["total"]
+    assert found.arithmetic == expected
+    assert found == flop_trace.count(call, module)["total"]
 
 
 def test_hidden_parameters_are_an_error():
@@ -98,7 +162,7 @@ def test_unknown_operator_is_an_error_that_names_it_and_its_module():
             return torch.linalg.svdvals(x)
 
     net = nn.Sequential(nn.Linear(4, 4), Strange())
-    with pytest.raises(UnknownOperator, match=r"aten::linalg_svdvals.*model\.1.*harness/flops/handles\.py"):
+    with pytest.raises(UnknownOperator, match=r"aten::_linalg_svd.*model\.1.*harness/flops/costs\.py"):
         count(lambda: net(torch.ones(4, 4)), net)
 
 
@@ -144,7 +208,7 @@ def variants():
 
 
 @pytest.mark.parametrize(("name", "side"), variants())
-def test_every_variant_agrees_with_torchs_counter(name, side):
+def test_every_variant_agrees_with_fvcore_and_with_torchs_counter(name, side, monkeypatch):
     config = plain(Config().load("variant", name))
     segmenter = build({**config, "size": side} if side else config, name)
     if getattr(segmenter, "module", None) is None:
@@ -154,7 +218,8 @@ def test_every_variant_agrees_with_torchs_counter(name, side):
     segmenter.module.requires_grad_(False)  # torch's counter follows gradients, and trips over those switched off
     replay = Replay(segmenter, compose([sample()], 1, 128, 1), "truth")
     replay.record()
-    counted = [found["total"].macs for _, found in measure.count_episode(segmenter, replay, 0)]
+    episode_counts = measure.count_episode(segmenter, replay, 0)
+    counted = [found["total"].macs for _, found in episode_counts]
     episode = replay.episodes[0]
     kept = []
     expected = [reference_macs(lambda: kept.append(segmenter.encode(episode.image)))]
@@ -166,6 +231,48 @@ def test_every_variant_agrees_with_torchs_counter(name, side):
     assert counted == pytest.approx(expected, rel=0.01)
     # Systems of RITM's family keep nothing of the image but its pixels.
     assert min(counted[1:]) > 0 and (counted[0] > 0) == (not name.startswith(PIXELS_ONLY))
+    # Every part, products and other arithmetic and bytes, to the last one.
+    monkeypatch.setattr(measure, "count", flop_trace.count)
+    assert measure.count_episode(segmenter, replay, 0) == episode_counts
+
+
+SWITCHES = {
+    "dpe": ("on", "off"), "dha": ("on", "full", "bsq", "vq"), "routing": ("intended", "executed"),
+    "hmoe": ("on", "shared", "dense"), "dlu": ("on", "off"),
+}  # fmt: skip
+QUICK_SWITCHES = [
+    ("on", "on", "executed", "shared", "off"),
+    ("off", "full", "intended", "on", "on"),
+    ("on", "bsq", "intended", "dense", "off"),
+    ("off", "vq", "intended", "shared", "on"),
+]
+"""Every value once, with `inter2former_lite` above."""
+
+
+def combinations():
+    for values in itertools.product(*SWITCHES.values()):
+        if values[1] != "on" and values[2] == "executed":
+            continue  # there is no routing where all tokens are treated alike
+        yield pytest.param(values, marks=[] if values in QUICK_SWITCHES else pytest.mark.slow, id="-".join(values))
+
+
+@pytest.fixture(scope="module")
+def encode_counts():
+    """Counts of the encode, which the switches do not touch: counted once."""
+    return {}
+
+
+@pytest.mark.parametrize("values", combinations())
+def test_every_combination_of_switches_agrees_with_fvcore(values, encode_counts, monkeypatch):
+    config = plain(Config().load("variant", "inter2former_lite"))
+    segmenter = build({**config, "weights": None, **dict(zip(SWITCHES, values, strict=True))}, "-".join(values))
+    replay = Replay(segmenter, compose([sample()], 1, 128, 1), "truth")
+    replay.record()
+    shared = encode_counts.setdefault("encode", measure.count_episode(segmenter, replay, 0)[0][1])
+    clicks = measure.count_episode(segmenter, replay, 0, shared)
+    monkeypatch.setattr(measure, "count", flop_trace.count)
+    assert measure.count_episode(segmenter, replay, 0, shared) == clicks
+    assert all(counts["total"].macs > 0 for _, counts in clicks)
 
 
 @settings(max_examples=15, deadline=None)

@@ -1,4 +1,4 @@
-"""Counting the operators of one real call: fvcore's analysis over a trace of whatever a segmenter does in it.
+"""The named reference of the FLOP count: fvcore's analysis over a trace of whatever a segmenter does in a call.
 
 fvcore traces `module.forward(tensors)`, drops operators whose result does not reach the output, and makes every shape
 a traced value. A click is none of that: arrays in, arrays out, boxes and routing decided in Python. So the call runs
@@ -13,49 +13,15 @@ import functools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+from flop_trace_handles import ARITHMETIC, FREE, PRODUCTS
 from fvcore.nn.jit_analysis import JitModelAnalysis
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from harness.flops.handles import ARITHMETIC, FREE, PRODUCTS
-
-
-class UnknownOperator(ValueError):
-    """An operator that `harness.flops.handles` does not list: it must be given a cost, not a zero."""
-
-
-class NotCountable(ValueError):
-    """A segmenter whose arithmetic cannot be seen: it computes outside torch, or hides modules."""
-
-
-@dataclass(frozen=True)
-class Count:
-    """Multiply-accumulates of products, FLOPs of other arithmetic, and least bytes moved.
-
-    The bytes of a part are its parameters, inputs and outputs, each moved once: what remains with perfect caching.
-    """
-
-    macs: float = 0.0
-    arithmetic: float = 0.0
-    bytes: float = 0.0
-
-    @property
-    def flops(self) -> float:
-        """Floating-point operations: two per multiply-accumulate, plus the other arithmetic."""
-        return 2 * self.macs + self.arithmetic
-
-    def __add__(self, other: Count) -> Count:
-        return Count(self.macs + other.macs, self.arithmetic + other.arithmetic, self.bytes + other.bytes)
-
-    def __sub__(self, other: Count) -> Count:
-        return Count(self.macs - other.macs, self.arithmetic - other.arithmetic, max(0.0, self.bytes - other.bytes))
-
-
-TOTAL, OTHER = "total", "other"
+from harness.flops.counter import OTHER, TOTAL, Count, NotCountable, UnknownOperator
 
 
 def count(
@@ -215,9 +181,7 @@ def _refuse_unknown(analysis: JitModelAnalysis, counts: Mapping[str, Any]) -> No
     if not unknown:
         return
     where = [f"{op} (x{n}, in {_deepest(analysis, counts, op)})" for op, n in sorted(unknown.items())]
-    raise UnknownOperator(
-        f"no cost known for {', '.join(where)}. Add it to PRODUCTS, ARITHMETIC or FREE in harness/flops/handles.py."
-    )
+    raise UnknownOperator(f"no cost known for {', '.join(where)}: tests/harness/flop_trace_handles.py lacks it.")
 
 
 def _deepest(analysis: JitModelAnalysis, counts: Mapping[str, Any], op: str) -> str:

@@ -1,5 +1,4 @@
-"""What each torch operator costs, for fvcore's counter. Every operator is in one of three lists; a fourth kind is an
-error.
+"""What each operator of a trace costs, by fvcore's own formulas where it has them: for `flop_trace`.
 
 Units: a *multiply-accumulate* (MAC) is one product added to a sum, two floating-point operations (FLOPs). PRODUCTS
 are counted in MACs: convolutions, matrix products, attention, einsum. ARITHMETIC is counted in FLOPs: norms, softmax,
@@ -20,6 +19,8 @@ from fvcore.nn.jit_handles import (
     get_shape,
     linear_flop_jit,
 )
+
+from harness.flops import costs
 
 Handle = Callable[[list[Any], list[Any]], Any]
 
@@ -81,7 +82,7 @@ def per_source(position: int) -> Handle:
 
 def pooling(inputs: list[Any], outputs: list[Any]) -> int:
     """One FLOP per element of each window: kernel size times output size."""
-    kernel = inputs[1].toIValue() or [1]
+    kernel = [value.toIValue() for value in inputs[1].node().inputs()]
     return _size(outputs[0]) * prod(kernel if len(kernel) > 1 else kernel * 2)
 
 
@@ -136,26 +137,5 @@ ARITHMETIC: dict[str, Handle] = {
 for _name, _source in {"scatter_add": 3, "index_add": 3}.items():
     ARITHMETIC[f"aten::{_name}"] = per_source(_source)
 
-_FREE_NAMES = """
-__rshift__ __lshift__ __iand__ __ior__ __ixor__ __invert__ __ilshift__ __irshift__ bool int float Int IntImplicit
-Float Bool ScalarImplicit FloatImplicit size numel dim is_floating_point __and__ __or__ __xor__ __not__ __getitem__
-__contains__ len item _local_scalar_dense lift lift_fresh lift_fresh_copy abs add sub rsub mul div neg reciprocal
-pow square sqrt rsqrt exp exp2 log log2 log1p expm1 sin cos tan tanh atan2 sigmoid silu gelu relu relu6 leaky_relu
-elu hardtanh hardswish softplus addcmul addcdiv lerp clamp clamp_min clamp_max minimum maximum floor ceil round
-trunc floor_divide remainder fmod bitwise_and bitwise_or bitwise_xor bitwise_not logical_and logical_or logical_xor
-logical_not bitwise_left_shift bitwise_right_shift sign isnan isinf isfinite eq ne lt le gt ge max min amax amin
-aminmax argmax argmin any all sort argsort topk where nonzero nonzero_numpy unique_consecutive unique unique_dim
-_unique2 bincount searchsorted bucketize count_nonzero equal allclose cat stack concat hstack vstack chunk split
-split_with_sizes unbind unsafe_split tensor_split index index_select index_put _index_put_impl_ gather scatter
-masked_fill masked_select masked_scatter take take_along_dim embedding one_hot index_copy index_fill_ diagonal tril
-triu view reshape view_as reshape_as flatten unflatten permute transpose t movedim squeeze unsqueeze expand
-expand_as repeat repeat_interleave tile broadcast_to select slice narrow roll flip rot90 unfold im2col col2im
-as_strided pixel_shuffle pixel_unshuffle contiguous clone detach copy_ to type_as _to_copy alias numpy_T
-constant_pad_nd pad reflection_pad2d reflection_pad1d replication_pad2d replication_pad1d arange linspace zeros
-zeros_like ones ones_like full full_like fill_ zero_ empty empty_like new_empty new_zeros new_ones new_full eye
-tensor scalar_tensor meshgrid cartesian_prod rand randn randint randperm normal_ uniform_ set_ resize_ dropout
-feature_dropout identity upsample_nearest1d upsample_nearest2d _upsample_nearest_exact2d max_pool2d
-adaptive_max_pool2d view_as_complex view_as_real complex real imag polar resolve_conj resolve_neg result_type
-fill_diagonal_ new_empty_strided empty_strided swapaxes swapdims ravel nan_to_num _shape_as_tensor is_nonzero
-"""
-FREE = frozenset(f"aten::{name}" for name in _FREE_NAMES.split())
+FREE = costs.FREE | frozenset({"aten::Int", "aten::Bool", "aten::Float"})
+"""What costs nothing is no formula: the lists are the same."""

@@ -173,6 +173,10 @@ class _Tally:
 class _Operators(TorchDispatchMode):
     """Shows the tally each operator that the dispatcher runs."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here; to say so, torch would import its compiler (a second or more)
+
     def __init__(self, tally: _Tally):
         super().__init__()
         self.tally = tally

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.flops.counter import OTHER, TOTAL, Count, NotCountable, UnknownOperator, count
@@ -50,7 +52,7 @@ def measure(
         `parts`, or with an operator of unknown cost, has one row with the reason in `error`.
     """
     rows: list[dict[str, Any]] = []
-    encodes: dict[tuple[str, int], list[dict[str, Count]]] = {}
+    encoders: dict[tuple[str, int], list[Encoded]] = {}
     for name, config in variants.items():
         if progress:
             progress(f"FLOPs of {name}")
@@ -61,7 +63,10 @@ def measure(
                 count_, later = int(options.get("samples", 2)), int(options.get("later_clicks", 2))
                 episodes = workload.compose(samples, count_, int(resolution), later, protocol)
                 replay = Replay(segmenter, episodes, str(options.get("workload", "auto")), protocol)
-                rows += _rows(segmenter, replay, common, encodes)
+                encoder = (segmenter.encoder_key, int(resolution))
+                for other in [key for key in encoders if key[0] != encoder[0]]:
+                    del encoders[other]  # embeddings are large: those of one encoder at a time
+                rows += _rows(segmenter, replay, common, encoders.setdefault(encoder, []))
             except Exception as error:  # one variant must not end the measurement of the others
                 kind = "" if isinstance(error, (UnknownOperator, NotCountable)) else f"{type(error).__name__}: "
                 reason = kind + " ".join(str(error).split())
@@ -69,40 +74,44 @@ def measure(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def count_episode(
-    segmenter: Any, replay: Replay, index: int, encode: dict[str, Count] | None = None
-) -> list[tuple[int, dict[str, Count]]]:
-    """Count one episode: [(0, encode), (1, first click), (2, …), …] of the clicks `counted_clicks`.
+@dataclass(frozen=True)
+class Encoded:
+    """An image's embedding, which all variants with one encoder share, and the counts of making it by part."""
+
+    embedding: Any
+    counts: dict[str, Count]
+
+
+def count_encode(segmenter: Any, image: np.ndarray) -> Encoded:
+    """Encode an image and count it; raises as `count_clicks` does."""
+    embedding, counts = _counted(lambda: segmenter.encode(image), segmenter)
+    return Encoded(embedding, counts)
+
+
+def count_clicks(segmenter: Any, replay: Replay, index: int, embedding: Any) -> dict[int, dict[str, Count]]:
+    """Click (from 1) -> counts by part, of the clicks of one episode that `counted_clicks` names.
 
     Args:
         segmenter: with `module` or `parts`.
         replay: the workload on this segmenter, recorded.
         index: which episode.
-        encode: counts of this image's encode, if known already (variants that share an encoder).
+        embedding: of its image.
 
     Raises:
         UnknownOperator: an operator without a known cost.
         NotCountable: the segmenter names no torch modules.
     """
-    module, parts = getattr(segmenter, "module", None), dict(getattr(segmenter, "parts", None) or {})
-    if module is None and not parts:
-        raise NotCountable("not a torch model: FLOPs do not apply (segmenter.module is None)")
-    episode = replay.episodes[index]
-    if encode is None:
-        embedding, encode = _counted(lambda: segmenter.encode(episode.image), module, parts)
-    else:
-        embedding = segmenter.encode(episode.image)
     session = segmenter.start(embedding)
-    found = [(0, encode)]
+    counts: dict[int, dict[str, Count]] = {}
     chosen = counted_clicks(len(replay.clicks[index]))
     for k, click in enumerate(replay.clicks[index]):
         if k:
-            replay.prepare(session, episode, k)
-        if k + 1 not in chosen:
+            replay.prepare(session, replay.episodes[index], k)
+        if k + 1 in chosen:
+            counts[k + 1] = _counted(functools.partial(session.click, click), segmenter)[1]
+        else:
             session.click(click)
-            continue
-        found.append((k + 1, _counted(functools.partial(session.click, click), module, parts)[1]))
-    return found
+    return counts
 
 
 def counted_clicks(length: int) -> dict[int, int]:
@@ -121,41 +130,44 @@ def counted_clicks(length: int) -> dict[int, int]:
     return stands
 
 
-def _counted(call: Callable[[], Any], module: Any, parts: Mapping[str, Any]) -> tuple[Any, dict[str, Count]]:
+def _counted(call: Callable[[], Any], segmenter: Any) -> tuple[Any, dict[str, Count]]:
+    module, parts = getattr(segmenter, "module", None), dict(getattr(segmenter, "parts", None) or {})
+    if module is None and not parts:
+        raise NotCountable("not a torch model: FLOPs do not apply (segmenter.module is None)")
     result: list[Any] = []
     counts = count(lambda: result.append(call()), module, parts)
     return result[-1], counts
 
 
-def _rows(
-    segmenter: Any, replay: Replay, common: dict[str, Any],
-    encodes: dict[tuple[str, int], list[dict[str, Count]]],
-) -> list[dict[str, Any]]:  # fmt: skip
+def _rows(segmenter: Any, replay: Replay, common: dict[str, Any], encoded: list[Encoded]) -> list[dict[str, Any]]:
+    """The rows of one variant; `encoded`: of the images, as far as its encoder has seen them; the others are added."""
+    if any(set(image.counts) != _part_names(segmenter) for image in encoded):
+        encoded.clear()  # one encoder, but other parts
+    replay.embeddings = [image.embedding for image in encoded]
     replay.record()  # also fills what a model derives from its weights once and keeps
-    known = encodes.setdefault((segmenter.encoder_key, common["resolution"]), [])
     by_kind: dict[tuple[str, str], list[dict[str, Count]]] = {}
     for index, episode in enumerate(replay.episodes):
+        if index == len(encoded):
+            encoded.append(count_encode(segmenter, episode.image))
+        by_kind.setdefault(("encode", ALL), []).append(encoded[index].counts)
         stands = counted_clicks(len(replay.clicks[index]))
-        reused = known[index] if index < len(known) and set(known[index]) == _part_names(segmenter) else None
-        for k, counts in count_episode(segmenter, replay, index, reused):
-            kind = ("encode", "first")[k] if k < 2 else "later"
-            for in_bin in (ALL,) if kind == "encode" else (ALL, episode.size_bin):
-                by_kind.setdefault((kind, in_bin), []).extend([counts] * stands.get(k, 1))
-            if k == 0 and index == len(known):
-                known.append(counts)
-    made = []
+        for click, counts in count_clicks(segmenter, replay, index, encoded[index].embedding).items():
+            for in_bin in (ALL, episode.size_bin):
+                kind = "first" if click == 1 else "later"
+                by_kind.setdefault((kind, in_bin), []).extend([counts] * stands[click])
+    rows = []
     for (kind, in_bin), many in by_kind.items():
         for part in many[0]:
             total = sum((counts[part] for counts in many), Count())
             if part not in (TOTAL, OTHER) and total == Count():
                 continue
-            made.append({
+            rows.append({
                 **common, "part": part, "kind": kind, "size_bin": in_bin, "gmacs": total.macs / len(many) / 1e9,
                 "gflops": total.flops / len(many) / 1e9, "mbytes": total.bytes / len(many) / 1e6, "counted":
                 len(many), "workload": replay.description, "weights_status": getattr(segmenter, "weights_status", ""),
                 "parameters": int(getattr(segmenter, "parameters", 0) or 0),
             })  # fmt: skip
-    return made
+    return rows
 
 
 def _part_names(segmenter: Any) -> set[str]:

@@ -38,7 +38,7 @@ class Replay:
         clicks: of each image; None: the decoder runs again without a click, as the protocol asks.
         workload: how the previous masks came about, for the table.
         boundary: (image, click) -> share of boundary tokens, where the segmenter keeps a trace with that map.
-        embeddings: of every image, once `keep` was called.
+        embeddings: of every image, once `keep` was called; or what another segmenter with the same encoder made.
     """
 
     def __init__(
@@ -64,7 +64,10 @@ class Replay:
         """Go once through every image, untimed: fixes the clicks of the timed passes, and notes the boundary shares."""
         with self._tracing():
             for index, episode in enumerate(self.episodes):
-                session = self.segmenter.start(self.segmenter.encode(episode.image))
+                known = index < len(self.embeddings)
+                session = self.segmenter.start(
+                    self.embeddings[index] if known else self.segmenter.encode(episode.image)
+                )
                 prediction = np.zeros(episode.mask.shape, dtype=bool)
                 annotator = self._annotator(episode)
                 clicks: list[Click | None] = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import flop_formulas as formulas
 import flop_trace
@@ -15,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from toy_segmenters import Tiny
 
 from harness.flops import measure
 from harness.flops.counter import NotCountable, UnknownOperator, count
@@ -207,19 +210,25 @@ def variants():
             yield pytest.param(name, None, marks=pytest.mark.slow)
 
 
+def count_episode(segmenter, replay):
+    """Counts of the encode and of each click of the first episode."""
+    encoded = measure.count_encode(segmenter, replay.episodes[0].image)
+    return [encoded.counts, *measure.count_clicks(segmenter, replay, 0, encoded.embedding).values()]
+
+
 @pytest.mark.parametrize(("name", "side"), variants())
 def test_every_variant_agrees_with_fvcore_and_with_torchs_counter(name, side, monkeypatch):
     config = plain(Config().load("variant", name))
     segmenter = build({**config, "size": side} if side else config, name)
     if getattr(segmenter, "module", None) is None:
         with pytest.raises(measure.NotCountable, match="not a torch model"):
-            measure.count_episode(segmenter, Replay(segmenter, compose([sample()], 1, 128, 1)), 0)
+            measure.count_encode(segmenter, sample().image)
         return
     segmenter.module.requires_grad_(False)  # torch's counter follows gradients, and trips over those switched off
     replay = Replay(segmenter, compose([sample()], 1, 128, 1), "truth")
     replay.record()
-    episode_counts = measure.count_episode(segmenter, replay, 0)
-    counted = [found["total"].macs for _, found in episode_counts]
+    episode_counts = count_episode(segmenter, replay)
+    counted = [counts["total"].macs for counts in episode_counts]
     episode = replay.episodes[0]
     kept = []
     expected = [reference_macs(lambda: kept.append(segmenter.encode(episode.image)))]
@@ -233,7 +242,7 @@ def test_every_variant_agrees_with_fvcore_and_with_torchs_counter(name, side, mo
     assert min(counted[1:]) > 0 and (counted[0] > 0) == (not name.startswith(PIXELS_ONLY))
     # Every part, products and other arithmetic and bytes, to the last one.
     monkeypatch.setattr(measure, "count", flop_trace.count)
-    assert measure.count_episode(segmenter, replay, 0) == episode_counts
+    assert count_episode(segmenter, replay) == episode_counts
 
 
 SWITCHES = {
@@ -256,23 +265,47 @@ def combinations():
         yield pytest.param(values, marks=[] if values in QUICK_SWITCHES else pytest.mark.slow, id="-".join(values))
 
 
-@pytest.fixture(scope="module")
-def encode_counts():
-    """Counts of the encode, which the switches do not touch: counted once."""
-    return {}
-
-
 @pytest.mark.parametrize("values", combinations())
-def test_every_combination_of_switches_agrees_with_fvcore(values, encode_counts, monkeypatch):
+def test_every_combination_of_switches_agrees_with_fvcore(values, monkeypatch):
     config = plain(Config().load("variant", "inter2former_lite"))
     segmenter = build({**config, "weights": None, **dict(zip(SWITCHES, values, strict=True))}, "-".join(values))
     replay = Replay(segmenter, compose([sample()], 1, 128, 1), "truth")
+    replay.keep()
     replay.record()
-    shared = encode_counts.setdefault("encode", measure.count_episode(segmenter, replay, 0)[0][1])
-    clicks = measure.count_episode(segmenter, replay, 0, shared)
+    clicks = measure.count_clicks(segmenter, replay, 0, replay.embeddings[0])
     monkeypatch.setattr(measure, "count", flop_trace.count)
-    assert measure.count_episode(segmenter, replay, 0, shared) == clicks
-    assert all(counts["total"].macs > 0 for _, counts in clicks)
+    assert measure.count_clicks(segmenter, replay, 0, replay.embeddings[0]) == clicks
+    assert len(clicks) == 2 and all(counts["total"].macs > 0 for counts in clicks.values())
+
+
+class Shared(Tiny):
+    """Counts how often each image is encoded; its attention is as wide as its name says, its encoder always equal."""
+
+    encoded: ClassVar[list[tuple[str, int]]] = []
+
+    def __init__(self, name: str, key: str):
+        super().__init__()
+        self.name, self.encoder_key = name, key
+
+    def encode(self, image):
+        Shared.encoded.append((self.name, image.shape[1]))
+        return super().encode(image)
+
+
+def test_the_encode_is_counted_once_for_all_variants_of_one_encoder():
+    """And embeddings of another encoder, or of another size, are not taken for it."""
+    Shared.encoded.clear()
+    segmenters = {"a": Shared("a", "one"), "b": Shared("b", "one"), "c": Shared("c", "two")}
+    options = {"resolutions": [64, 32], "samples": 1, "later_clicks": 1}
+    frame = measure.measure(dict.fromkeys(segmenters, {}), [sample()], options, segmenters=segmenters)
+    # Once to fill what is kept, once counted, at each size: by the first variant of each encoder.
+    assert Counter(Shared.encoded) == {("a", 64): 2, ("a", 32): 2, ("c", 64): 2, ("c", 32): 2}
+    rows = frame[(frame["part"] == "total") & (frame["size_bin"] == "all")].set_index(["variant", "resolution", "kind"])
+    assert (frame["error"] == "").all() and len(rows) == 3 * 2 * 3
+    for resolution in (64, 32):  # one 3 x 3 convolution of 3 to 8 channels with stride 8
+        cells = (resolution // 8) * (resolution * 3 // 4 // 8)
+        for name in "abc":
+            assert rows.loc[(name, resolution, "encode"), "gmacs"] == pytest.approx(cells * 27 * 8 / 1e9)
 
 
 @settings(max_examples=15, deadline=None)

@@ -1,8 +1,11 @@
 """Runs hostile inputs through the real commands and counts what happens.
 
-    python benchmarks/attack.py                       every input of every kind (hours: each is a process)
+    python benchmarks/attack.py                       every input of every kind, once each (minutes for each kind)
     python benchmarks/attack.py kind=checkpoints      one kind of benchmarks/attacks/
+    python benchmarks/attack.py full=true             every input in every place: each file to each system (hours)
+    python benchmarks/attack.py record=FILE           outcomes go to FILE as lines of JSON; again, it goes on from there
     python benchmarks/attack.py every=40              one input of forty
+    python benchmarks/attack.py warm=false            every command in a process that imports everything anew
 
 Columns: tried; clear (exit code 2 and one line, or what the attack calls clear: a failure that failures.csv names, no
 harm at all); traceback (or another exit code, no end, a failure that nothing names); executed (the payload's canary is
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import glob
 import importlib
+import json
 import os
 import pkgutil
 import shutil
@@ -31,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from benchmarks import _warm  # noqa: E402
 from benchmarks import attacks as registry  # noqa: E402
 from benchmarks.attacks import Attack  # noqa: E402
 
@@ -49,6 +54,13 @@ class Ended:
 
     code: int | None
     text: str
+
+
+def start(attack: Attack) -> Ended:
+    """Give the command to a fork where the attack is on what a command reads, else to a process of its own."""
+    if not attack.warm:
+        return spawn(attack)
+    return Ended(*_warm.run(attack.arguments, ROOT, LIMIT_S))
 
 
 def spawn(attack: Attack) -> Ended:
@@ -128,21 +140,52 @@ def run(attack: Attack, how: Callable[[Attack], Ended] = spawn) -> tuple[str, st
     return verdict(attack, how(attack), before)
 
 
+class Record:
+    """Outcomes of attacks on disk, so that a run that was ended goes on where it was.
+
+    Args:
+        path: lines of JSON, [kind, name, column, why]; None: nothing is kept.
+        how: what runs an attack's command.
+    """
+
+    def __init__(self, path: Path | None, how: Callable[[Attack], Ended]):
+        self._path, self._how = path, how
+        self._known: dict[tuple[str, str], tuple[str, str]] = {}
+        if path is not None and path.exists():
+            whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            path.write_text("".join(whole))  # a torn last line would join the next one
+            for kind, name, column, why in map(json.loads, whole):
+                self._known[kind, name] = column, why
+
+    def outcome(self, kind: str, attack: Attack) -> tuple[str, str]:
+        """(column, why) of an attack, which is run where it is not known."""
+        known = self._known.get((kind, attack.name))
+        if known is not None:
+            return known
+        column, why = run(attack, self._how)
+        if self._path is not None:
+            with open(self._path, "a") as file:
+                file.write(json.dumps([kind, attack.name, column, why]) + "\n")
+        return column, why
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run what the arguments choose, print the table; the exit code."""
     settings = dict(text.split("=", 1) for text in arguments)
     chosen = [settings["kind"]] if "kind" in settings else kinds()
-    every = int(settings.get("every", 1))
+    every, full = int(settings.get("every", 1)), settings.get("full") == "true"
+    how = spawn if settings.get("warm") == "false" else start
+    record = Record(Path(settings["record"]) if "record" in settings else None, how)
     bad = 0
     print(f"{'kind':16s}" + "".join(f"{column:>11s}" for column in COLUMNS))
     for kind in chosen:
         counts: Counter[str] = Counter()
         with tempfile.TemporaryDirectory(prefix="attack-") as folder:
             generated = importlib.import_module(f"benchmarks.attacks.{kind}").attacks(Path(folder))
-            for index, attack in enumerate(generated):
+            for index, attack in enumerate(item for item in generated if full or not item.again):
                 if index % every:
                     continue
-                column, last = run(attack)
+                column, last = record.outcome(kind, attack)
                 counts["tried"] += attack.inputs
                 counts[column] += attack.inputs
                 if column != "clear":

@@ -83,9 +83,10 @@ def run(arguments: Sequence[str]) -> int:
     if options.show:
         from omegaconf import OmegaConf
 
+        from harness.planning.addresses import without_secrets
         from harness.planning.environment import recorded
 
-        print(OmegaConf.to_yaml(OmegaConf.create(recorded(config))), end="")
+        print(OmegaConf.to_yaml(OmegaConf.create(without_secrets(recorded(config)))), end="")
         card = cards.of(config.variant)
         print("".join(f"# {line}\n" for line in card.lines()) if card is not None else "", end="")
         return 0

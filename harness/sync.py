@@ -11,6 +11,7 @@ from pathlib import Path
 from harness import cli
 from harness.console import Console, markup
 from harness.errors import UserError, near_miss
+from harness.planning.addresses import without_secrets
 
 _KEYS = ("run", "uri", "experiment", "timeout_s")
 _HELP = """\
@@ -38,7 +39,8 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         where = tracking.tracking_uri(out, settings)
         raise UserError(
-            f"cannot deliver to {where}: {' '.join(str(error).split())[:300]}. Nothing is lost; try again."
+            f"cannot deliver to {without_secrets(where)}: {without_secrets(' '.join(str(error).split()))[:300]}. "
+            "Nothing is lost; try again."
         ) from error
     Console().print(f"delivered {markup(out)} to {markup(uri)}", highlight=False)
     return 0

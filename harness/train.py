@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from harness import cli
 from harness.console import Console, markup
 from harness.errors import UserError, near_miss
+from harness.planning import user_yaml
+from harness.planning.addresses import without_secrets
 from harness.planning.config import Config, overlay, plain
 from harness.planning.environment import recorded
 
@@ -51,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     root = Config(options.config_dir)
     config = compose(root, options.overrides)
     if options.show:
-        print(OmegaConf.to_yaml(OmegaConf.create(recorded(config))), end="")
+        print(OmegaConf.to_yaml(OmegaConf.create(without_secrets(recorded(config)))), end="")
         return 0
     if config.plan:
         return run_plan(config, [*arguments])
@@ -91,8 +92,7 @@ def load_plan(root: Config, name: str) -> dict[str, Any]:
     if root.config_dir is not None:
         folders.insert(0, root.config_dir / "train")
     file = next(f / f"{name}.yaml" for f in folders if (f / f"{name}.yaml").is_file())
-    plan: dict[str, Any] = yaml.safe_load(file.read_text())
-    return plan
+    return user_yaml.load(file)
 
 
 def run_one(root: Config, config: DictConfig) -> int:

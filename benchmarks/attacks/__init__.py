@@ -28,6 +28,8 @@ class Attack:
         repeats: how often the command may be given again after it ended by a signal or with `dies`.
         dies: exit codes of a first run that count as its death, beside signals.
         environment: variables to set, None: to unset.
+        again: the input is tried elsewhere already, in another place or system; only `full=true` runs this one.
+        warm: the command may run in a fork that has imported everything (see `benchmarks/_warm.py`).
         interrupt_after_s: SIGINT so many seconds after the start; exit code 130 is then clear.
     """
 
@@ -44,3 +46,5 @@ class Attack:
     dies: tuple[int, ...] = ()
     environment: Mapping[str, str | None] = field(default_factory=dict)
     interrupt_after_s: float | None = None
+    again: bool = False
+    warm: bool = False

@@ -1,4 +1,4 @@
-"""Weight files that lie, are broken, huge or malicious, given to every system that takes weights."""
+"""Weight files that lie, are broken, huge or malicious, given to the systems that take weights and to the converter."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from benchmarks.attacks import Attack
+from benchmarks.attacks import Attack, _odd_files
+from benchmarks.attacks._sweeps import rows, seed, whole
+from benchmarks.attacks._weight_files import FLOATS, archive, tensor_state
 
-SETTINGS = ("dataset.limit=1", "measure=none", "tracking.enabled=false", "report=false")
+SETTINGS = ("dataset.limit=1", "measure=none", "tracking.enabled=false", "report=false", "threads=1")
+GOOD = ("variant=geodesic", "protocol.clicks=2")
+EVERYWHERE = ("zip-load_from_bytes.pth", "old-system.pth", "outside.pth", "overlap.safetensors")
+"""What every system gets: a payload in either format of torch, a tensor outside of its numbers, a header that lies."""
 
 
 class Call:
@@ -34,37 +39,28 @@ class Call:
 
 def learned_systems() -> list[str]:
     """Names of the variants that take weights, from the packaged configurations."""
+    return sorted(_learned())
+
+
+def _learned() -> dict[str, str]:
+    """Variant that takes weights -> its class."""
     files = [f for f in (resources.files("sweeps") / "variant").iterdir() if f.name.endswith(".yaml")]
-    return sorted(f.name[:-5] for f in files if "weights" in yaml.safe_load(f.read_text()))
+    settings = {f.name[:-5]: yaml.safe_load(f.read_text()) for f in files}
+    return {name: values["_target_"] for name, values in settings.items() if "weights" in values}
+
+
+def one_of_each_class() -> list[str]:
+    """A variant of each class that takes weights, the smallest by name."""
+    by_class: dict[str, str] = {}
+    for name, target in sorted(_learned().items(), reverse=True):
+        by_class[target] = name
+    return sorted(by_class.values())
 
 
 def raw_call(module: str, name: str, argument: str) -> bytes:
     """Pickle of a call by name; the name need not exist here."""
     text = argument.encode()
     return b"\x80\x02c" + f"{module}\n{name}\n".encode() + b"X" + struct.pack("<I", len(text)) + text + b"\x85R."
-
-
-def archive(path: Path, pickled: bytes, members: Any = (), compression: int = zipfile.ZIP_STORED) -> None:
-    """A torch archive around a pickle."""
-    with zipfile.ZipFile(path, "w", compression) as file:
-        file.writestr("archive/data.pkl", pickled)
-        file.writestr("archive/version", "3\n")
-        for name, content in members:
-            file.writestr(name, content)
-
-
-def tensor_state(offset: int, shape: tuple[int, ...], strides: tuple[int, ...], key: bytes = b"U\x01a") -> bytes:
-    """Pickle of a state dict with one tensor over four floats."""
-
-    def numbers(values: tuple[int, ...]) -> bytes:
-        return b"(" + b"".join(b"\x8a\x08" + struct.pack("<q", value) for value in values) + b"t"
-
-    storage = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x04tQ"
-    place = b"\x8a\x08" + struct.pack("<q", offset) + numbers(shape) + numbers(strides)
-    return b"\x80\x02}" + key + b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + place + b"\x89}tRs."
-
-
-FLOATS = [("archive/data/0", bytes(16))]
 
 
 def write_all(folder: Path, canary: Path) -> list[Path]:
@@ -137,19 +133,39 @@ def write_all(folder: Path, canary: Path) -> list[Path]:
     os.mkfifo(at("fifo.pth"))
     at("ring.pth").symlink_to("ring.pth")
     at("folder").mkdir()
-    return [*paths, folder / "absent.pth", Path("/usr"), Path("/dev/zero")]
+    more = _odd_files.write_all(folder, canary)
+    return [*paths, *more, folder / "absent.pth", Path("/usr"), Path("/dev/zero")]
 
 
 def _header(**offsets: list[int]) -> bytes:
     return json.dumps({n: {"dtype": "F32", "shape": [2], "data_offsets": o} for n, o in offsets.items()}).encode()
 
 
+def reader_of(path: Path, number: int) -> str:
+    """The system that gets a file: stored configurations and bases mean something to one, the rest goes round."""
+    if path.name.startswith(("config-", "base-")):
+        return "inter2former_lite"
+    systems = one_of_each_class()
+    return systems[number % len(systems)]
+
+
 def attacks(folder: Path) -> Iterator[Attack]:
-    """Every hostile file for every learned system."""
-    canary = folder / "executed"
+    """Every hostile file in a folder that holds rows, for one system and for some for all; some for the converter."""
+    canary, out = folder / "executed", folder / "out"
     paths = write_all(folder / "inputs", canary)
-    for system in learned_systems():
-        for path in paths:
-            out = folder / "runs" / system
+    seed(("harness.sweep", *GOOD, f"out={out}", *SETTINGS))
+    missing, stored = whole(out, rows(out)), tuple((out / "cells").iterdir())
+    for number, path in enumerate(paths):
+        for system in learned_systems():
             arguments = ("harness.sweep", f"variant={system}", f"variant.weights={path}", f"out={out}", *SETTINGS)
-            yield Attack(f"{path.name} as {system}", arguments, canary)
+            yield Attack(
+                f"{path.name} as {system}", arguments, canary, stored, missing=missing, warm=True,
+                again=system != reader_of(path, number) and path.name not in EVERYWHERE,
+            )  # fmt: skip
+    (folder / "converted").mkdir()
+    for number, path in enumerate(paths):
+        target = folder / "converted" / f"{number}.safetensors"
+        yield Attack(
+            f"{path.name} converted", ("harness.convert", str(path), f"out={target}"), canary, harmless=True, warm=True,
+            again=number % 8 > 0 and path.name not in EVERYWHERE,
+        )  # fmt: skip

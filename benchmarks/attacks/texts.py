@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from benchmarks.attacks import Attack
-from benchmarks.attacks.results import rows
+from benchmarks.attacks._result_files import clicks
 
 NAMES = (
     r"$\frac{$", "$x$", "[/b]", "[bold", "[link=x]", "\\", "\\[b]", ":warning:", "<script>alert(1)</script>", "&lt;",
@@ -25,7 +25,7 @@ def attacks(folder: Path) -> Iterator[Attack]:
     for index, name in enumerate(NAMES):
         run = folder / f"texts-{index}"
         run.mkdir(parents=True)
-        rows().assign(variant=name, dataset=name, sample=name, dataset_note=name).to_parquet(run / "clicks.parquet")
+        clicks().assign(variant=name, dataset=name, sample=name, dataset_note=name).to_parquet(run / "clicks.parquet")
         failure = dict.fromkeys(("stage", "variant", "dataset", "sample", "error"), name)
         pd.DataFrame([failure]).to_csv(run / "failures.csv", index=False)
         config = {"ablation": {"name": name, "title": name, "base": name}, "command": name, "protocol": {"name": name}}

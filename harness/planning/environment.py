@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from harness.errors import UserError
+from harness.planning.addresses import without_secrets
 from harness.planning.overrides import quoted
 
 _SHORTEST = 4
@@ -52,8 +53,12 @@ def containers(config: Any) -> Any:
 
 
 def hide(value: Any) -> Any:
-    """A text with every value that was read from the environment replaced by its expression; containers likewise."""
+    """A text with every value that was read from the environment replaced by its expression; containers likewise.
+
+    Passwords in addresses are hidden, too (`harness.planning.addresses`).
+    """
     if isinstance(value, str):
+        value = without_secrets(value)
         with _lock:
             known = sorted(_values.items(), key=lambda pair: -len(pair[0]))
         for secret, expression in known:

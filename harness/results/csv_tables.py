@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.results import files
+
+MOST_BYTES = 256 << 20
+"""Bytes of a table; the largest of a sweep has a few megabytes."""
 TEXT = frozenset(
     {
         "against", "base", "cell", "code", "contended", "dataset", "dataset_note", "error", "fixed", "image", "kind",
@@ -26,10 +30,11 @@ def read_csv(path: Path) -> pd.DataFrame:
     An empty or missing file gives an empty frame. In a column of numbers an empty cell is NaN.
 
     Raises:
-        OSError, ValueError: the file cannot be read, or is no table.
+        OSError, ValueError: the file cannot be read, is no plain one, too large, or no table.
     """
     if not path.exists():
         return pd.DataFrame()
+    files.check_plain(path, MOST_BYTES)
     try:
         frame = pd.read_csv(path, dtype=object, keep_default_na=False, na_filter=False, encoding="utf-8")
     except pd.errors.EmptyDataError:

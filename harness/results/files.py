@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,3 +71,16 @@ def replace(path: Path, write: Callable[[Path], object]) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return path
+
+
+def check_plain(path: Path, most: int) -> None:
+    """Look at a file before it is opened: one of anybody's folder may be a FIFO, on which reading waits for ever.
+
+    Raises:
+        OSError: missing, a folder, a FIFO or device, or larger than `most` bytes.
+    """
+    state = os.stat(path)
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError("it is a folder, FIFO or device, not a file")
+    if state.st_size > most:
+        raise OSError(f"{state.st_size:,} bytes; at most {most:,} are read")

@@ -12,6 +12,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from harness.machine import describe
+from harness.planning.addresses import without_secrets
 from harness.planning.environment import hide, recorded
 from harness.planning.identity import METRICS, PROTOCOL, STATISTICS, protocol_label
 from harness.planning.plan import Cell, Plan
@@ -64,7 +65,7 @@ commit = functools.lru_cache(maxsize=1)(describe.commit)
 def configuration(plan: Plan, config: DictConfig, command: str) -> dict[str, Any]:
     """config.yaml: the resolved configuration and what the plan made of it."""
     return {
-        "command": command,
+        "command": without_secrets(command),
         "ablation": {"name": plan.name, "title": plan.title, "base": plan.base},
         "variants": {v.name: v.shown for v in plan.variants},
         "datasets": {
@@ -73,7 +74,7 @@ def configuration(plan: Plan, config: DictConfig, command: str) -> dict[str, Any
         },
         "protocol": plan.protocol.record(),
         "primary": plan.protocol.primary,
-        "resolved": recorded(config),
+        "resolved": without_secrets(recorded(config)),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -100,8 +101,14 @@ def partner(run: Run, means: dict[str, pd.Series], base: str) -> str | None:
     return max(others, key=lambda v: float((means[v] - means[base]).abs().mean()))
 
 
-def stories(run: Run, budget_s: float = 20.0, trust: Trust | None = None) -> tuple[list[Story], list[str]]:
-    """Replayed episodes of every data set, and sentences about what could not be shown."""
+def stories(
+    run: Run, budget_s: float = 20.0, trust: Trust | None = None, tell: Callable[[Story], None] = lambda story: None
+) -> tuple[list[Story], list[str]]:
+    """Replayed episodes of every data set, and sentences about what could not be shown.
+
+    Args:
+        tell: called with each story as soon as it is whole.
+    """
     replayer = Replayer(run, budget_s, trust or Trust())
     replayed: list[Story] = []
     failed: dict[str, list[str]] = {}
@@ -116,6 +123,7 @@ def stories(run: Run, budget_s: float = 20.0, trust: Trust | None = None) -> tup
                 replayed.append(
                     Story(choice, tuple(replayer.episode(v, dataset, choice.sample) for v in choice.variants))
                 )
+                tell(replayed[-1])
             except CannotReplay as error:
                 failed.setdefault(str(error), []).append(choice.sample)
     return replayed, _sentences(failed)

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.planning.disk import Trust
-from reports.episodes import gallery, pictures
+from reports.episodes import apart, gallery, pictures
 from reports.pages import page
 from reports.plots import cost, parts, scaling
 from reports.plots import quality as plots
@@ -31,7 +31,8 @@ def build(run: str | Path, out: str | Path | None = None, episodes_s: float = 15
     Args:
         run: folder of a sweep.
         out: folder of the report; `run/report` where None.
-        episodes_s: seconds for replaying episodes; 0 leaves the gallery out.
+        episodes_s: seconds for replaying episodes; 0 leaves the gallery out. No new one is begun after them, and all
+            is ended after `apart.limit_s` of them, or when it takes too much memory.
         trust: what of the run's configuration may be built beside this project's own classes; None: nothing.
 
     Raises:
@@ -49,7 +50,7 @@ def write(source: Run, folder: Path, episodes_s: float, trust: Trust | None = No
     except OSError as error:
         raise _unwritable(folder, error) from error
     page_tables, drawn = all_tables(source), all_plots(source)
-    stories, problems = gallery.stories(source, episodes_s, trust) if episodes_s > 0 else ([], [])
+    stories, problems = apart.stories(source, episodes_s, trust) if episodes_s > 0 else ([], [])
     strips = [_strips(number, story) for number, story in enumerate(stories, 1)]
     try:
         if strips:

@@ -12,7 +12,9 @@ import pandas as pd
 from harness.errors import UserError
 from harness.planning import user_yaml
 from harness.planning.identity import SCHEMA, STATISTICS, TIMING
+from harness.results import files
 from harness.results.csv_tables import read_csv
+from harness.results.parquet import read_parquet
 from reports.read.runs import Run
 from reports.read.schema import CLICKS, COMPARE, FAILURES, FLOPS, LATENCY, PARTS, SCALING, SUMMARY, TIMINGS
 
@@ -100,8 +102,7 @@ def _mapping(path: Path, notes: list[str]) -> dict[str, Any]:
 
 
 def _json(path: Path) -> Any:
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"larger than {LARGEST >> 20} MiB")
+    files.check_plain(path, LARGEST)
     return json.loads(path.read_bytes())
 
 
@@ -152,7 +153,7 @@ def _timings(path: Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=list(TIMINGS))
     try:
-        frame = pd.read_parquet(path)
+        frame = read_parquet(path)
     except Exception as error:  # pyarrow raises many types of its own
         raise UserError(f"cannot read {path}: {error}. Repeat the sweep's command with latency.") from error
     return frame if set(TIMINGS) <= set(frame) else pd.DataFrame(columns=list(TIMINGS))
@@ -163,7 +164,7 @@ def _clicks(folder: Path, notes: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]
     failed = pd.DataFrame(columns=list(FAILURES))
     if path.exists():
         try:
-            frame = pd.read_parquet(path)
+            frame = read_parquet(path)
         except Exception as error:  # pyarrow raises many types of its own
             raise UserError(
                 f"cannot read {path}: {error}. Repeat the sweep's command; it writes the file anew."
@@ -188,6 +189,8 @@ def _from_cells(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else []:
+        if not path.is_file():
+            continue
         content = cells.read(path.read_bytes())
         header = content.header
         if header is None:

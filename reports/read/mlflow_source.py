@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.errors import UserError, near_miss
+from harness.planning.addresses import without_secrets
 from harness.results import (
     mlflow as tracking,  # first: it sets what MLflow reads from the environment when it is imported
 )
@@ -36,15 +37,23 @@ def fetch(experiment: str, runs: Sequence[str], uri: str | None, into: Path) -> 
 
     where = uri or os.environ.get("MLFLOW_TRACKING_URI") or tracking.tracking_uri(Path("runs/any"), {})
     if where.startswith("sqlite:///") and not Path(where.removeprefix("sqlite:///")).exists():
-        raise UserError(f"no MLflow data at {where}. Give mlflow.uri=URI or set MLFLOW_TRACKING_URI.")
-    client = MlflowClient(tracking_uri=where)
+        raise UserError(f"no MLflow data at {without_secrets(where)}. Give mlflow.uri=URI or set MLFLOW_TRACKING_URI.")
+    shown = without_secrets(where)
+    found: list[tuple[str, Path]] = []
+
+    def work() -> None:
+        client = MlflowClient(tracking_uri=where)
+        for run in _choose(client, experiment, runs, shown):
+            found.append((run.info.run_id, _download(client, run, into)))
+
     try:
-        return [(run.info.run_id, _download(client, run, into)) for run in _choose(client, experiment, runs, where)]
+        tracking.within(tracking.TIME_LIMIT_S, f"{shown} has not answered everything within", work)
     except MlflowException as error:
-        text = " ".join(str(error).split())[:200]
+        text = without_secrets(" ".join(str(error).split()))[:200]
         raise UserError(
-            f"MLflow at {where} did not answer: {text}. Is the server up, and is mlflow.uri right?"
+            f"MLflow at {shown} did not answer: {text}. Is the server up, and is mlflow.uri right?"
         ) from error
+    return found
 
 
 def _choose(client: Any, experiment: str, run_names: Sequence[str], where: str) -> list[Any]:
@@ -75,8 +84,10 @@ def _one(sweeps: Sequence[Any], name: str, experiment: str) -> Any:
 
 
 def _download(client: Any, run: Any, into: Path) -> Path:
-    folder = into / f"{slug(str(run.info.run_name or 'run'))}-{run.info.run_id[:8]}"
-    names = [item.path for item in client.list_artifacts(run.info.run_id, _FOLDER)]
+    # What a server answers is data: its names lead to no other folder than this one.
+    folder = into / f"{slug(str(run.info.run_name or 'run'))}-{slug(str(run.info.run_id)[:8])}"
+    listed = [item.path for item in client.list_artifacts(run.info.run_id, _FOLDER)]
+    names = [name for name in listed if PurePosixPath(name).parent == PurePosixPath(_FOLDER) and ".." not in name]
     if not names:
         raise UserError(
             f"MLflow run {run.info.run_id} holds no tables. Deliver the sweep again: python -m harness.sync run=DIR."

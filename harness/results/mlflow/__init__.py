@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.planning.addresses import without_secrets
 
 # Before mlflow is imported anywhere: no usage pings, and a dead server must not hold a sweep for minutes.
 for _name, _value in {
@@ -25,6 +26,7 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 TIME_LIMIT_S = 300.0
+_REST = " (timeout_s). What is there stays; the next delivery sends the rest"
 
 
 def try_deliver(out: Path, settings: Mapping[str, Any]) -> str:
@@ -57,7 +59,8 @@ def tracking_uri(out: Path, settings: Mapping[str, Any]) -> str:
 
 
 def deliver(out: Path, settings: Mapping[str, Any]) -> str:
-    """Log a sweep's folder: a parent run, a child run per cell, metrics, tags, artifacts. Returns the tracking URI.
+    """Log a sweep's folder: a parent run, a child run per cell, metrics, tags, artifacts. Returns the tracking URI as
+    it may be shown.
 
     Args:
         out: folder of the sweep.
@@ -101,10 +104,10 @@ def _connected(folder: Path, settings: Mapping[str, Any], experiment: str, work:
             work(uri, Runs(uri, str(settings.get("experiment") or experiment), artifacts, until))
 
     if uri.startswith(("http://", "https://")):
-        _within(limit_s, uri, connect)
+        within(limit_s, f"{without_secrets(uri)} has not taken everything within", connect, _REST)
     else:
         connect()
-    return uri
+    return str(without_secrets(uri))
 
 
 def time_limit(settings: Mapping[str, Any]) -> float:
@@ -123,8 +126,13 @@ def time_limit(settings: Mapping[str, Any]) -> float:
     return seconds
 
 
-def _within(limit_s: float, uri: str, work: Callable[[], None]) -> None:
-    """Do `work` in a thread that is left alone after `limit_s`: a server may answer a byte at a time for ever."""
+def within(limit_s: float, complaint: str, work: Callable[[], None], rest: str = "") -> None:
+    """Do `work` in a thread that is left alone after `limit_s`: a server may answer a byte at a time for ever.
+
+    Raises:
+        UserError: the time is over; `complaint`, the limit, `rest`.
+        BaseException: whatever `work` raises.
+    """
     trouble: list[BaseException] = []
 
     def guarded() -> None:
@@ -137,14 +145,11 @@ def _within(limit_s: float, uri: str, work: Callable[[], None]) -> None:
     thread.start()
     thread.join(limit_s)
     if thread.is_alive():
-        raise UserError(
-            f"{uri} has not taken everything within {limit_s:g} s (timeout_s). What is there stays; the next "
-            "delivery sends the rest."
-        )
+        raise UserError(f"{complaint} {limit_s:g} s{rest}.")
     if trouble:
         raise trouble[0]
 
 
 def _line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = without_secrets(" ".join(str(error).split())) or type(error).__name__
     return text if isinstance(error, UserError) else text[:300]

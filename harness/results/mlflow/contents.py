@@ -13,15 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
+from harness.clicking.records import BadRecord
 from harness.errors import UserError
+from harness.planning import user_yaml
+from harness.planning.addresses import without_secrets
+from harness.results import files
 from harness.results.csv_tables import read_csv
+from harness.results.damaged import parse
 from harness.results.mlflow import names
 from harness.results.mlflow.identity import STATE
 from harness.results.mlflow.runs import Point
+from harness.results.parquet import read_parquet
 from harness.scoring.intervals import is_interval
 
+LARGEST = 64 << 20
+"""Bytes of config.yaml and of each JSON file."""
 FINISHED, FAILED, STOPPED = "FINISHED", "FAILED", "KILLED"
 
 
@@ -71,10 +78,15 @@ class SweepFolder:
                 f"{out} holds no sweep (no config.yaml). Give the folder that harness.sweep wrote with out=DIR."
             )
         try:
-            self.config: dict[str, Any] = yaml.safe_load((out / "config.yaml").read_text())
+            config = user_yaml.load(out / "config.yaml", LARGEST)
+            # Earlier versions wrote the tracking server's address as it was given.
+            self.config: dict[str, Any] = without_secrets(config)
             self.name = str(self.config["ablation"]["name"])
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-            raise UserError(f"{out / 'config.yaml'} cannot be read; repeat the sweep, which writes it anew") from error
+        except (UserError, KeyError, TypeError) as error:
+            why = f" ({error})" if isinstance(error, UserError) else ""
+            raise UserError(
+                f"{out / 'config.yaml'} cannot be read; repeat the sweep, which writes it anew{why}"
+            ) from error
         self.machine: dict[str, Any] = read_json(out / "machine.json", {})
 
     @property
@@ -107,7 +119,7 @@ class SweepFolder:
     def cells(self) -> Iterator[CellContent]:
         """Each cell of the last run of the sweep."""
         for entry in read_json(self.out / "cells.json", []):
-            rows = self.out / entry["file"]
+            rows = self._own_file(entry)
             curves = tuple(self._curves(entry))
             yield CellContent(
                 key=str(entry["cell"]),
@@ -143,11 +155,26 @@ class SweepFolder:
         """Files of the parent run and the folder of its artifacts where each belongs."""
         for pattern in ("*.csv", "*.parquet", "*.json", "*.yaml"):
             for file in sorted(self.out.glob(pattern)):
-                if file.name != STATE:
+                if file.name != STATE and self._holds(file):
                     yield file, "tables"
         for file in sorted((self.out / "report").rglob("*")):
-            if file.is_file():
+            if self._holds(file):
                 yield file, file.parent.relative_to(self.out).as_posix()
+
+    def _holds(self, file: Path) -> bool:
+        """Whether a plain file lies in this folder: a link in a stranger's run must not send files of the user away."""
+        return file.is_file() and file.resolve().is_relative_to(self.out.resolve())
+
+    def _own_file(self, entry: Mapping[str, Any]) -> Path:
+        """The file with a cell's rows.
+
+        Raises:
+            UserError: another file than one of this folder.
+        """
+        rows = self.out / str(entry["file"])
+        if not self._holds(rows):
+            raise UserError(f"{self.out / 'cells.json'} names {entry['file']!r}, which is no file of this folder")
+        return rows
 
     def _status(self, entry: Mapping[str, Any]) -> str:
         expected = self.config.get("datasets", {}).get(entry["dataset"], {}).get("samples", entry["episodes"])
@@ -193,7 +220,9 @@ class SweepFolder:
     @cached_property
     def _clicks(self) -> pd.DataFrame | None:
         path = self.out / "clicks.parquet"
-        return pd.read_parquet(path, columns=["cell", "sample", "click", "iou", "biou"]) if path.exists() else None
+        if not path.exists():
+            return None
+        return read_parquet(path, columns=["cell", "sample", "click", "iou", "biou"])
 
     @cached_property
     def _summary(self) -> pd.DataFrame:
@@ -234,9 +263,12 @@ def read_json(path: Path, default: Any) -> Any:
     Raises:
         UserError: it is damaged.
     """
+    if not path.exists():
+        return default
     try:
-        return json.loads(path.read_text()) if path.exists() else default
-    except ValueError as error:
+        files.check_plain(path, LARGEST)
+        return parse(path.read_bytes())
+    except (OSError, BadRecord) as error:
         raise UserError(f"{path} is damaged ({error}). Repeat the sweep's command, which writes it anew.") from error
 
 

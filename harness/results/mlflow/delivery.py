@@ -28,8 +28,9 @@ def parent_run(folder: SweepFolder, uri: str, runs: Runs) -> Run:
     """The sweep's run with its parameters."""
     mine = identity.of(folder.out, folder.name)
     by = {"is.sweep": mine.id}
-    if uri in mine.older and not runs.find(by):
-        runs.adopt(mine.older[uri], by)
+    earlier = mine.older_run(uri)
+    if earlier is not None and not runs.find(by):
+        runs.adopt(earlier, by)
     parent, others = runs.find_or_make(by, folder.name, {**folder.tags, "is.kind": "sweep"})
     runs.delete(others)
     runs.add_params(parent, folder.params)

@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import cli
+from harness.planning.addresses import without_secrets
 from harness.results import files
 from harness.results.damaged import read_json
 
 STATE = "mlflow.json"
+_LONGEST = 64
+"""Characters of an id."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,15 @@ class Identity:
 
     Attributes:
         id: stands in a tag of its runs.
-        older: tracking URI -> run, as versions before wrote it, which knew runs by their ids.
+        older: tracking URI without secrets -> run, as versions before wrote it, which knew runs by their ids.
     """
 
     id: str
     older: dict[str, str] = field(default_factory=dict)
+
+    def older_run(self, uri: str) -> str | None:
+        """The run that an earlier version made on a server, or None."""
+        return self.older.get(without_secrets(uri))
 
 
 def of(folder: Path, name: str) -> Identity:
@@ -44,12 +51,13 @@ def of(folder: Path, name: str) -> Identity:
     for uri, state in record.items():
         run_id = state.get("parent") if isinstance(state, dict) else state
         if uri != "id" and isinstance(run_id, str):
-            older[uri] = run_id
+            older[without_secrets(uri)] = run_id
     known = record.get("id")
-    if isinstance(known, str) and known.isalnum():
-        return Identity(known, older)
-    identity = Identity(_new(folder, name), older)
-    files.replace(path, lambda beside: beside.write_text(json.dumps({**record, "id": identity.id}, indent=1)))
+    usable = isinstance(known, str) and known.isalnum() and known.isascii() and len(known) <= _LONGEST
+    identity = Identity(str(known) if usable else _new(folder, name), older)
+    kept = {**without_secrets(record), "id": identity.id}
+    if kept != record:
+        files.replace(path, lambda beside: beside.write_text(json.dumps(kept, indent=1)))
     return identity
 
 

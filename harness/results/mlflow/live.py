@@ -59,7 +59,8 @@ class _Follower:
     """The process beside the sweep."""
 
     def __init__(self, out: Path, settings: Mapping[str, Any]):
-        self._command = [sys.executable, "-m", __name__, str(out), json.dumps(settings, default=str)]
+        self._command = [sys.executable, "-m", __name__, str(out)]
+        self._settings = json.dumps(settings, default=str).encode() + b"\n"
         self._lock = threading.Lock()
         self._stopped = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,6 +76,10 @@ class _Follower:
                     stderr=subprocess.DEVNULL,
                     start_new_session=True,
                 )
+                # Not among the arguments, which everybody on the machine can list: an address may hold a password.
+                assert self._process.stdin is not None
+                self._process.stdin.write(self._settings)
+                self._process.stdin.flush()
 
     def stop(self) -> None:
         with self._lock:
@@ -155,4 +160,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    _follow(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    _follow(Path(sys.argv[1]), json.loads(sys.stdin.buffer.readline()))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
+from harness.planning.addresses import without_secrets
 from harness.results.mlflow import names
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Runs:
     """
 
     def __init__(self, uri: str, experiment: str, artifacts: Path | None, until: float = math.inf):
-        self._uri, self._until = uri, until
+        self._uri, self._until = without_secrets(uri), until
         self._client = open_client(uri)
         self._experiment = self._find_or_make_experiment(experiment, artifacts)
 

@@ -33,8 +33,9 @@ def deliver(folder: Path, uri: str, runs: Runs) -> None:
     digest = hashlib.sha256(repr((params, points)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
     mine = identity.of(folder, str(record.get("name")))
     by = {"is.training": mine.id}
-    if uri in mine.older and not runs.find(by):
-        runs.adopt(mine.older[uri], by)
+    earlier = mine.older_run(uri)
+    if earlier is not None and not runs.find(by):
+        runs.adopt(earlier, by)
     tags = {
         **standard_tags("harness.train", str(record.get("commit") or "")),
         "is.kind": "training",

@@ -12,20 +12,11 @@ import os
 import sys
 import tempfile
 import warnings
-from types import TracebackType
 
+from harness.interrupts import end_quietly, is_command
 from harness.latency import pinning
 
-__all__ = ["end_quietly_on_interrupt", "is_command", "pinning", "prepare", "readable_streams", "usable_backend"]
-
-_PACKAGES = ("harness", "reports")
-
-
-def is_command() -> bool:
-    """Whether this process runs one of the project's commands, not a notebook or a program that imports it."""
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    module = getattr(spec, "name", "") or ""
-    return module.partition(".")[0] in _PACKAGES or os.path.basename(sys.argv[0] if sys.argv else "").startswith("is-")
+__all__ = ["is_command", "pinning", "prepare", "readable_streams", "usable_backend"]
 
 
 def prepare() -> None:
@@ -33,7 +24,7 @@ def prepare() -> None:
     _home()
     if not is_command():
         return
-    end_quietly_on_interrupt()
+    end_quietly()
     # Warnings of libraries are not the user's; PYTHONWARNINGS=error would turn their deprecations into crashes.
     if any(option.startswith("error") for option in sys.warnoptions):
         warnings.resetwarnings()
@@ -49,19 +40,6 @@ def usable_backend() -> None:
     kind, _, module = os.environ.get("MPLBACKEND", "").partition("module://")
     if not kind and module and importlib.util.find_spec(module.partition(".")[0]) is None:
         os.environ.pop("MPLBACKEND")
-
-
-def end_quietly_on_interrupt() -> None:
-    """Ctrl-C while the imports still run ends with one line and exit code 130, too."""
-    before = sys.excepthook
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if issubclass(kind, KeyboardInterrupt):
-            print("stopped.", file=sys.stderr, flush=True)
-            os._exit(130)
-        before(kind, error, trace)
-
-    sys.excepthook = hook
 
 
 def readable_streams() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -18,6 +19,12 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
 
 _SYNONYMS = {("dha", "off"): "full", ("hmoe", "off"): "dense"}
 
+_MOST = {
+    **{"multiple": 4096, "dim": 1024, "stem": 1024, "label_dim": 64, "blocks": 16, "head_dim": 256, "code_bits": 12},
+    **{"hidden": 4096, "experts": 64, "head": 1024, "edge_blocks": 64, "click_radius": 1000},
+}
+"""Greatest value of each size: a weight file brings its own, and no machine builds a network of a billion blocks."""
+
 
 class ConfigError(ValueError):
     """A configuration value that does not exist; the message names it, what is allowed, and the nearest."""
@@ -31,6 +38,16 @@ def choose(name: str, value: object, allowed: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(str(text), allowed, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ConfigError(f"{name}={value!r} is unknown.{hint} Allowed: {', '.join(allowed)}.")
+
+
+def _check_size(name: str, value: object, most: int) -> None:
+    """Raise ConfigError unless a size, or each of four, is a whole number from 1 to `most`."""
+    several = name in ("stem", "head")
+    sizes = value if isinstance(value, tuple) else (value,)
+    whole = all(isinstance(size, int) and not isinstance(size, bool) and 1 <= size <= most for size in sizes)
+    if not whole or len(sizes) != (4 if several else 1) or isinstance(value, tuple) != several:
+        what = "four whole numbers" if several else "a whole number"
+        raise ConfigError(f"{name}={str(value)[:80]} is not {what} from 1 to {most}")
 
 
 @dataclass(frozen=True)
@@ -78,6 +95,10 @@ class Config:
     dlu: str = "on"
 
     def __post_init__(self) -> None:
+        for name, most in _MOST.items():
+            _check_size(name, getattr(self, name), most)
+        if not isinstance(self.coarse_threshold, (int, float)) or not math.isfinite(self.coarse_threshold):
+            raise ConfigError(f"coarse_threshold={str(self.coarse_threshold)[:80]} is no number")
         for name, allowed in SWITCHES.items():
             value = choose(name, getattr(self, name), allowed)
             object.__setattr__(self, name, _SYNONYMS.get((name, value), value))

@@ -19,6 +19,7 @@ from inter2former.inputs import Frame, frame_image, prepare
 from inter2former.label_map import ClickLike, add_clicks, add_prediction, new_label_map
 from inter2former.model import ImageState, Inter2Former
 from inter2former.training import Inter2FormerTrainee
+from inter2former.weightfiles import shown
 from inter2former.weights import locate
 
 SHARED = ("backbone.", "edge_detector.")
@@ -126,7 +127,7 @@ class Inter2FormerSegmenter:
         sizes = dict(checkpoint.config or {})
         if sizes.get("preset", preset) != preset:
             raise checkpoints.CheckpointError(
-                f"weights {path} are of preset {sizes['preset']}, not {preset}: set preset={sizes['preset']}"
+                f"weights {path} are of preset {(other := shown(sizes['preset']))}, not {preset}: set preset={other}"
             )
         known = {field.name for field in fields(Config)} - set(SWITCHES) - {"preset"}
         switches = self.config.switches()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import harness  # noqa: F401  (first: Ctrl-C may come while the rest is imported)
+
+# isort: split
 from pathlib import Path
 from typing import TYPE_CHECKING
 

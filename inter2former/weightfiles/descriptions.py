@@ -93,7 +93,8 @@ _HOSTILE_NAMES = frozenset(
 
 def is_hostile(name: Name) -> bool:
     """Whether a name is one that runs commands, code or another unpickler."""
-    return name.module.partition(".")[0] in _HOSTILE_MODULES or (name.module, name.name) in _HOSTILE_NAMES
+    first = name.name.partition(".")[0]  # builtins.eval.__call__ is eval
+    return name.module.partition(".")[0] in _HOSTILE_MODULES or (name.module, first) in _HOSTILE_NAMES
 
 
 def described(value: Any) -> str:

@@ -99,6 +99,44 @@ def test_ctrl_c_while_importing_ends_in_one_line(delay: float):
     assert process.returncode == 130 and error.decode().splitlines()[-1:] == ["stopped."] and b"Traceback" not in error
 
 
+INTERRUPTED_AT = """
+import os, signal, sys, time
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["INTERRUPTED_AT"]:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)  # the interrupt comes at the next instruction
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [
+        *((("-m", "harness.sweep"), name) for name in ("harness.surroundings", "harness.latency", "yaml")),
+        *((("-m", "harness.bench"), name) for name in ("harness.surroundings", "harness.cli")),
+        *((("-m", "reports"), name) for name in ("harness.surroundings", "reports.__main__")),
+        (("-mharness.sync",), "harness.surroundings"),
+        (("is-sweep",), "harness.surroundings"),
+    ],
+)  # fmt: skip
+def test_ctrl_c_while_the_first_modules_are_imported(command: tuple[str, ...], module: str, tmp_path: Path):
+    """The interrupt comes exactly when Python looks for `module`."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED_AT)
+    (tmp_path / "is-sweep").write_text("from harness.sweep import main\nmain()\n")  # as pip writes console scripts
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    done = subprocess.run(
+        [sys.executable, *(part.replace("is-sweep", str(tmp_path / "is-sweep")) for part in command)],
+        env={**PLAIN, "PYTHONPATH": path, "INTERRUPTED_AT": module}, capture_output=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.decode().split("\n")[0]) == (130, "stopped."), done.stderr
+
+
+def test_a_program_that_imports_the_package_keeps_its_own_way_of_ending():
+    done = run("-c", "import sys; before = sys.excepthook; import harness; print(sys.excepthook is before)")
+    assert done.stdout == b"True\n", done.stderr
+
+
 @pytest.mark.parametrize(
     "binding", [{"OMP_PROC_BIND": "true"}, {"GOMP_CPU_AFFINITY": "0"}, {"OMP_PLACES": "{0}", "OMP_PROC_BIND": "close"}]
 )

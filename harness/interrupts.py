@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from types import TracebackType
+from types import FrameType, TracebackType
 
 _PACKAGES = ("harness", "reports")
 
@@ -31,19 +31,36 @@ def _module(arguments: list[str]) -> str:
 
 
 def end_quietly() -> None:
-    """Let an interrupt that nobody handles end the process with one line; again, it changes nothing."""
+    """Let an interrupt that nobody handles end the process with one line; again, it changes nothing.
+
+    Modules written in C may turn the interrupt into an error of their own (`numpy` into an ImportError), so it is noted
+    when it comes, and whatever then ends the process is its consequence.
+    """
     before = sys.excepthook
     if getattr(before, "ends_quietly", False):
         return
+    came = []
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if issubclass(kind, KeyboardInterrupt):
+        if came or issubclass(kind, KeyboardInterrupt):
             print("stopped.", file=sys.stderr, flush=True)
             os._exit(130)
         before(kind, error, trace)
 
     hook.ends_quietly = True  # type: ignore[attr-defined]
     sys.excepthook = hook
+    import signal  # not before the hook is there
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        signal.default_int_handler(number, frame)
+
+    # Not where somebody ignores it (nohup) or handles it already.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        try:
+            signal.signal(signal.SIGINT, note)
+        except ValueError:  # only the first thread may set a handler
+            return
 
 
 if is_command():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -42,6 +43,7 @@ def learned_systems() -> list[str]:
     return sorted(_learned())
 
 
+@functools.cache
 def _learned() -> dict[str, str]:
     """Variant that takes weights -> its class."""
     files = [f for f in (resources.files("sweeps") / "variant").iterdir() if f.name.endswith(".yaml")]

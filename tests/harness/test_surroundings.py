@@ -114,7 +114,7 @@ sys.meta_path.insert(0, Finder())
     ("command", "module"),
     [
         *((("-m", "harness.sweep"), name) for name in ("harness.surroundings", "harness.latency", "yaml")),
-        *((("-m", "harness.bench"), name) for name in ("harness.surroundings", "harness.cli")),
+        *((("-m", "harness.bench"), name) for name in ("harness.bench", "harness.errors")),
         *((("-m", "reports"), name) for name in ("harness.surroundings", "reports.__main__")),
         (("-mharness.sync",), "harness.surroundings"),
         (("is-sweep",), "harness.surroundings"),
@@ -132,8 +132,20 @@ def test_ctrl_c_while_the_first_modules_are_imported(command: tuple[str, ...], m
     assert (done.returncode, done.stderr.decode().split("\n")[0]) == (130, "stopped."), done.stderr
 
 
+def test_ctrl_c_that_a_module_turns_into_an_error_of_its_own():
+    """As numpy does, whose C part says ImportError where it was interrupted."""
+    code = (
+        "import sys; sys.argv = ['is-sweep']; import harness, os, signal, time\n"
+        "try:\n os.kill(os.getpid(), signal.SIGINT); time.sleep(1)\nexcept KeyboardInterrupt: pass\n"
+        "raise ImportError('numpy failed to import')"
+    )
+    done = run("-c", code)
+    assert (done.returncode, done.stderr) == (130, b"stopped.\n")
+
+
 def test_a_program_that_imports_the_package_keeps_its_own_way_of_ending():
-    done = run("-c", "import sys; before = sys.excepthook; import harness; print(sys.excepthook is before)")
+    look = "(sys.excepthook, signal.getsignal(signal.SIGINT))"
+    done = run("-c", f"import signal, sys; before = {look}; import harness; print({look} == before)")
     assert done.stdout == b"True\n", done.stderr
 
 

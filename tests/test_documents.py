@@ -30,3 +30,23 @@ def test_files_that_a_document_names_exist(document):
         )
     )
     assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def test_every_test_that_the_security_document_names_exists():
+    """A promise is held by a file of tests, or by a function in the file that was named last (`…::test_x`)."""
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    files = {path.name: path for path in (ROOT / "tests").rglob("test_*.py")}
+    functions = {name: set(re.findall(r"^def (test_\w+)", path.read_text(), re.M)) for name, path in files.items()}
+    last, named = "", 0
+    for quoted in re.findall(r"`([^`\n]*)`", text):
+        file, _, function = quoted.rpartition("::") if "::" in quoted else ("", "", quoted)
+        if quoted.endswith(".py") and re.search(r"(^|/)test_\w+\.py$", quoted):
+            file, function = quoted, ""
+        elif not re.fullmatch(r"test_\w+", function):
+            continue
+        if file and file != "…":
+            last = file.rpartition("/")[2]
+            assert last in files and ("/" not in file or (ROOT / file).exists()), quoted
+        named += 1
+        assert not function or function in functions[last], f"{last} has no {function}"
+    assert named >= 25

@@ -36,6 +36,11 @@ def limit_s(budget_s: float) -> float:
     return 60 + 4 * budget_s
 
 
+def memory_limit() -> int:
+    """Bytes of memory at which a replay is ended."""
+    return int(psutil.virtual_memory().available * SHARE)
+
+
 def stories(run: Run, budget_s: float, trust: Trust | None = None) -> tuple[list[gallery.Story], list[str]]:
     """`gallery.stories` of a run's folder, bounded; what was finished before the end is there."""
     trust = trust or Trust()
@@ -59,7 +64,7 @@ def stories(run: Run, budget_s: float, trust: Trust | None = None) -> tuple[list
 
 def _ended(request: dict[str, object], results: Path, most_s: float) -> str:
     """Let the process work; why it had to be ended, or how it died, else ""."""
-    most_bytes = int(psutil.virtual_memory().available * SHARE)
+    most_bytes = memory_limit()
     process = subprocess.Popen(
         [sys.executable, "-m", __name__, str(results)],
         stdin=subprocess.PIPE,

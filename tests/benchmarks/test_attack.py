@@ -19,7 +19,7 @@ from inter2former import weightfiles  # noqa: E402
 def test_every_hostile_checkpoint_is_refused_or_read_without_harm(tmp_path):
     canary = tmp_path / "executed"
     paths = checkpoints.write_all(tmp_path / "inputs", canary)
-    assert len(paths) >= 46
+    assert len(paths) >= 230
     read = set()
     for path in paths:
         try:
@@ -30,11 +30,16 @@ def test_every_hostile_checkpoint_is_refused_or_read_without_harm(tmp_path):
         except weightfiles.WeightFileError as error:
             assert "\n" not in str(error)
     # Whole files of the wrong content; strict loading and the configuration's own checks refuse them later.
-    assert read == {
-        "whole.pth",
-        "names.safetensors",
-        *(f"config-{n}.safetensors" for n in ("nested", "list", "text", "sizes")),
-    }
+    known = {
+        "whole.pth", "names.safetensors", *(f"config-{n}.safetensors" for n in ("nested", "list", "text", "sizes")),
+        *(f"key-{n}.pth" for n in ("surrogate", "dunder", "lines")), "storage-untyped.pth", "two-kinds.pth",
+        *(f"place-{n}.pth" for n in ("nothing-huge", "offset-at-end", "offset-beyond")),
+        *(f"st-{n}.safetensors" for n in ("nothing-huge", "more-keys", "no-tensors", "empty-name")),
+        *(f"zip-{n}.pth" for n in ("offset-shared", "count", "comment", "names", "in-zip")),
+        "header-spaces.safetensors",
+        *(path.name for path in paths if path.name.startswith(("config-of-", "value-"))),
+    }  # fmt: skip
+    assert read == known
     assert not canary.exists()
 
 
@@ -53,6 +58,22 @@ def test_the_table_tells_clear_traceback_executed_and_lost_apart(tmp_path, monke
     assert outcome("raise KeyError(1)") == "traceback"
     assert outcome(f"import os; os.mkdir({str(canary)!r})") == "executed" and not canary.exists()
     assert outcome(f"open({str(rows)!r}, 'w').close()") == "lost"
+
+
+def test_outcomes_on_disk_are_not_tried_again(tmp_path):
+    item = Attack("x", (), tmp_path / "executed", harmless=True)
+    calls = []
+
+    def command(given: Attack) -> attack.Ended:
+        calls.append(given.name)
+        return attack.Ended(0, "")
+
+    path = tmp_path / "record.jsonl"
+    assert attack.Record(path, command).outcome("kind", item)[0] == "clear"
+    path.write_text(path.read_text() + '["kind", "torn')
+    assert attack.Record(path, command).outcome("kind", item)[0] == "clear" and calls == ["x"]
+    assert attack.Record(path, command).outcome("other", item)[0] == "clear" and calls == ["x", "x"]
+    assert attack.Record(None, command).outcome("kind", item)[0] == "clear" and len(calls) == 3
 
 
 @pytest.mark.slow

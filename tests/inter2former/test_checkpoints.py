@@ -234,3 +234,30 @@ def test_released_layout_golden(tmp_path):
     assert list(model.state_dict()) == [name for name, *_ in spec["state_dict"]]
     for part, count in spec["parameters"].items():
         assert sum(p.numel() for p in getattr(model, part).parameters()) == count, part
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        ({"blocks": 10**9}, "blocks=1000000000 is not a whole number from 1 to 16"),
+        ({"dim": 10**9}, "dim=1000000000 is not a whole number from 1 to 1024"),
+        ({"experts": 0}, "experts=0 is not a whole number from 1 to 64"),
+        ({"code_bits": 60}, "code_bits=60 is not a whole number from 1 to 12"),
+        ({"hidden": True}, "hidden=True is not a whole number"),
+        ({"edge_blocks": "x" * 10_000}, "edge_blocks=xxx"),
+        ({"head": [96, 32, 16]}, "head=(96, 32, 16) is not four whole numbers from 1 to 1024"),
+        ({"stem": 96}, "stem=96 is not four whole numbers"),
+        ({"multiple": 0}, "multiple=0 is not a whole number from 1 to 4096"),
+        ({"coarse_threshold": "x"}, "coarse_threshold=x is no number"),
+    ],
+)
+def test_sizes_in_a_file_have_limits(tmp_path, sizes, told):
+    """A file of a few bytes must not ask for a network that fills the memory."""
+    from inter2former.config import ConfigError
+    from inter2former.segmenter import Inter2FormerSegmenter
+
+    path = tmp_path / "weights.safetensors"
+    save(path, nn.Linear(1, 1), {"preset": "lite", **sizes})
+    with pytest.raises(ConfigError) as caught:
+        Inter2FormerSegmenter(preset="lite", weights=str(path))
+    assert told in str(caught.value) and len(str(caught.value)) < 300

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 HIDDEN = "***"
+_EXPRESSION = re.compile(r"\$\{[^{}]*\}")
+"""`${oc.env:NAME}` tells where a password is, not what it is."""
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)(?P<place>[^\s'\"<>]*)")
 _QUERY = re.compile(
     r"(?P<name>[?&;][\w.-]*(?:passw|secret|token|sig|credential|api_?key|access_?key)[\w.-]*=)[^&;#\s'\"]+",
@@ -37,6 +39,7 @@ def _shown(found: re.Match[str]) -> str:
     if end < 0 and re.search(r":[^/?#]*[^/?#\d]", authority):
         end = place.rfind("@")  # a password with a / in it, which should have been %2F
     if end >= 0:
-        name, colon, _ = place[:end].partition(":")
-        place = f"{name}:{HIDDEN}{place[end:]}" if colon else f"{HIDDEN}{place[end:]}"
+        name, colon, password = place[:end].partition(":")
+        if not _EXPRESSION.fullmatch(password if colon and not name.startswith("${") else place[:end]):
+            place = f"{name}:{HIDDEN}{place[end:]}" if colon else f"{HIDDEN}{place[end:]}"
     return found["scheme"] + _QUERY.sub(rf"\g<name>{HIDDEN}", place)

@@ -58,13 +58,12 @@ def hide(value: Any) -> Any:
     Passwords in addresses are hidden, too (`harness.planning.addresses`).
     """
     if isinstance(value, str):
-        value = without_secrets(value)
         with _lock:
             known = sorted(_values.items(), key=lambda pair: -len(pair[0]))
         for secret, expression in known:
             if secret in value:
                 value = re.sub(_pattern(secret), expression.replace("\\", r"\\"), value)
-        return value
+        return without_secrets(value)
     if isinstance(value, Mapping):
         return {key: hide(one) for key, one in value.items()}
     return [hide(one) for one in value] if isinstance(value, (list, tuple)) else value

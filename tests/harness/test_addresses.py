@@ -40,6 +40,9 @@ USER_FOLDER = Path(__file__).parent / "user_folder"
         ),
         ("http://host/?password=x&a=1&api_key=y", "http://host/?password=***&a=1&api_key=***"),
         ("a 'http://me:pass@h' and http://you:word@h: no", "a 'http://me:***@h' and http://you:***@h: no"),
+        ("http://me:${oc.env:PW}@host/x", "http://me:${oc.env:PW}@host/x"),
+        ("https://${oc.env:TOKEN}@host", "https://${oc.env:TOKEN}@host"),
+        ("http://me:${oc.env:PW}pa55@host", "http://me:***@host"),
         ("no address: me:pass@host", "no address: me:pass@host"),
     ],
 )
@@ -58,7 +61,7 @@ def test_a_sweep_leaves_it_in_no_file_and_no_line(tmp_path: Path) -> None:
     settings = ["variant=disc", "dataset=squares", "dataset.count=1", "measure=none", "protocol.clicks=2", "threads=1"]
     command = [sys.executable, "-m", "harness.sweep", "--config-dir", str(USER_FOLDER), *settings, "report=false"]
     command += [f"out={tmp_path / 'out'}", f"tracking.uri={address}", "tracking.timeout_s=5"]
-    environment = {**os.environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    environment = {**os.environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "COLUMNS": "1000"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "somebody:***@127.0.0.1" in done.stdout + done.stderr and SECRET not in done.stdout + done.stderr

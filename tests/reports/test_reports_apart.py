@@ -57,7 +57,7 @@ def run_of(tmp_path_factory: pytest.TempPathFactory):
         if target:
             config["variants"]["colourful"]["_target_"] = f"hostile.{target}"
         (run / "config.yaml").write_text(yaml.safe_dump(config))
-        return read(run), Trust(folder / "classes")
+        return read(run), Trust(folder / "classes" if target else here)
 
     return make
 

@@ -39,7 +39,7 @@ def end_quietly() -> None:
     before = sys.excepthook
     if getattr(before, "ends_quietly", False):
         return
-    came = []
+    came: list[int] = []
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if came or issubclass(kind, KeyboardInterrupt):

@@ -53,13 +53,13 @@ def stories(run: Run, budget_s: float, trust: Trust | None = None) -> tuple[list
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         results = Path(folder) / "stories"
         why = _ended(request, results, limit_s(budget_s))
-        told: list[gallery.Story] = []
-        for found in _pickles(results):
-            if isinstance(found, gallery.Story):
-                told.append(found)
+        replayed: list[gallery.Story] = []
+        for result in _pickles(results):
+            if isinstance(result, gallery.Story):
+                replayed.append(result)
             else:
-                return told, found
-    return told, [f"Not all episodes are shown: {why or 'the process that replays them ended'}."]
+                return replayed, result
+    return replayed, [f"Not all episodes are shown: {why or 'the process that replays them ended'}."]
 
 
 def _ended(request: dict[str, object], results: Path, most_s: float) -> str:
@@ -108,8 +108,8 @@ def _main(results: Path) -> None:
     trust = Trust(Config(request["config_dir"]).config_dir, frozenset(request["environment"]))
     with open(results, "wb") as file:
 
-        def keep(found: gallery.Story | list[str]) -> None:
-            pickle.dump(found, file)
+        def keep(result: gallery.Story | list[str]) -> None:
+            pickle.dump(result, file)
             file.flush()
 
         _, problems = gallery.stories(read(request["run"]), request["budget_s"], trust, keep)

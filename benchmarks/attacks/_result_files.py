@@ -66,7 +66,7 @@ def parquets(canary: Path) -> dict[str, Callable[[Path], object]]:
         "pandas-deep": with_metadata(pandas=b"[" * 100_000),
         "pandas-binary": with_metadata(pandas=b"\xff\xfe"),
         "schema-metadata": with_metadata(**{"ARROW:schema": b"AAAA"}),
-        "rows-many": lambda path: _many_rows(path, 400_000_000),
+        "rows-many": lambda path: _many_rows(path, 40_000_000),
         "text-long": lambda path: pq.write_table(bomb, path),
         "lists": column("iou", pa.array([[0.5], [0.5]])),
         "structs": column("iou", pa.array([{"a": 1}, {"a": 2}])),

@@ -14,6 +14,7 @@ from harness.results import files
 
 MOST_BYTES = 256 << 20
 """Bytes of a table; the largest of a sweep has a few megabytes."""
+MOST_COLUMNS = 500
 TEXT = frozenset(
     {
         "against", "base", "cell", "code", "contended", "dataset", "dataset_note", "error", "fixed", "image", "kind",
@@ -35,6 +36,10 @@ def read_csv(path: Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame()
     files.check_plain(path, MOST_BYTES)
+    with open(path, "rb") as file:
+        columns = 1 + file.readline(1 << 20).count(b",")
+    if columns > MOST_COLUMNS:
+        raise ValueError(f"{columns:,} columns; at most {MOST_COLUMNS} are read")
     try:
         frame = pd.read_csv(path, dtype=object, keep_default_na=False, na_filter=False, encoding="utf-8")
     except pd.errors.EmptyDataError:

@@ -65,6 +65,14 @@ def test_what_is_no_plain_file_is_not_opened(tmp_path: Path) -> None:
                 read(tmp_path / name)
 
 
+def test_a_table_of_many_columns_is_refused_by_its_first_line(tmp_path: Path) -> None:
+    (tmp_path / "wide.csv").write_text("," * 100_000 + "\n")
+    with pytest.raises(ValueError, match="100,001 columns; at most 500"):
+        csv_tables.read_csv(tmp_path / "wide.csv")
+    (tmp_path / "usual.csv").write_text("variant,value\na,0.5\n")
+    assert csv_tables.read_csv(tmp_path / "usual.csv").to_dict("list") == {"variant": ["a"], "value": [0.5]}
+
+
 def sweep(folder: Path, file: str) -> SweepFolder:
     """A sweep of one cell whose rows are said to lie in `file`."""
     (folder / "config.yaml").write_text("ablation: {name: x}\n")

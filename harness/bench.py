@@ -12,6 +12,7 @@ COMMANDS = {
     "train": ("harness.train", "train a variant, or several with the same budget"),
     "doctor": ("harness.doctor", "what is wrong with a data set, and how to mend it"),
     "report": ("reports.__main__", "tables, plots and a page from a finished sweep"),
+    "click": ("harness.click", "a page where a person clicks; studies with annotators"),
     "sync": ("harness.sync", "deliver a sweep to MLflow later"),
     "convert": ("harness.convert", "a torch file's tensors as safetensors"),
 }

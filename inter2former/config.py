@@ -17,7 +17,8 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
 }
 """Allowed values of each switch; `off` of dha and hmoe are other names for `full` and `dense`."""
 
-_SYNONYMS = {("dha", "off"): "full", ("hmoe", "off"): "dense"}
+SYNONYMS = {("dha", "off"): "full", ("hmoe", "off"): "dense"}
+"""Other names of states."""
 
 _MOST = {
     **{"multiple": 4096, "dim": 1024, "stem": 1024, "label_dim": 64, "blocks": 16, "head_dim": 256, "code_bits": 12},
@@ -101,7 +102,7 @@ class Config:
             raise ConfigError(f"coarse_threshold={str(self.coarse_threshold)[:80]} is no number")
         for name, allowed in SWITCHES.items():
             value = choose(name, getattr(self, name), allowed)
-            object.__setattr__(self, name, _SYNONYMS.get((name, value), value))
+            object.__setattr__(self, name, SYNONYMS.get((name, value), value))
         if self.stem[-1] != self.dim or self.head[0] != self.dim:
             raise ConfigError(
                 f"stem={self.stem} must end and head={self.head} must begin with dim={self.dim}: same tokens"

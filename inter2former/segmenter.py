@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from inter2former import checkpoints
 from inter2former.build import build
-from inter2former.config import SWITCHES, Config, choose, make_config
+from inter2former.config import SWITCHES, SYNONYMS, Config, choose, make_config
 from inter2former.encoders.precision import check_precision
 from inter2former.inputs import Frame, frame_image, prepare
 from inter2former.label_map import ClickLike, add_clicks, add_prediction, new_label_map
 from inter2former.model import ImageState, Inter2Former
+from inter2former.overlays import Overlay, overlays
 from inter2former.training import Inter2FormerTrainee
 from inter2former.weightfiles import shown
 from inter2former.weights import locate
@@ -148,6 +149,11 @@ class Inter2FormerSegmenter:
         return checkpoints.digest(self.model)
 
     @property
+    def switches(self) -> Mapping[str, tuple[str, ...]]:
+        """The switches and their states, for pages that let a person set them: settings of this class."""
+        return {name: tuple(s for s in states if (name, s) not in SYNONYMS) for name, states in SWITCHES.items()}
+
+    @property
     def parameters(self) -> int:
         """Number of parameters that the model uses as it is switched."""
         return self.model.used_parameters()
@@ -224,6 +230,10 @@ class Session:
         add_prediction(self.label, logits[0, 0].numpy() > 0)
         self.trace = trace or {}
         return frame.restore(logits)[0, 0].numpy()
+
+    def overlays(self) -> dict[str, Overlay]:
+        """Return what the parts did at the last click, in image pixels; empty unless the segmenter keeps a trace."""
+        return overlays(self.trace, self._embedding.frame)
 
     def replace_prediction(self, mask: np.ndarray) -> None:
         """Put a mask (H, W) bool in place of the last answer, as if it had stood: clicked pixels keep their label.

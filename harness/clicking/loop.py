@@ -90,7 +90,7 @@ def run_episode(
         scores = session.click(click)  # type: ignore[arg-type]  # None: the decoder runs again
         synchronise(segmenter)
         answered = time.perf_counter()
-        prediction = _mask(scores, threshold, shape)
+        prediction = object_mask(scores, threshold, shape)
         y, x, positive = (-1, -1, False) if click is None else click
         row = ClickRow(
             click=index,
@@ -121,7 +121,7 @@ def failed_episode(sample: str, error: BaseException, fatal: bool = False) -> Ep
     return Episode(sample, error=hide(f"{type(error).__name__}: {text}"), traceback=stack, fatal=fatal)
 
 
-def _mask(scores: Any, threshold: float, shape: tuple[int, ...]) -> np.ndarray:
+def object_mask(scores: Any, threshold: float, shape: tuple[int, ...]) -> np.ndarray:
     """Where scores exceed the threshold, (H, W) bool.
 
     Raises:

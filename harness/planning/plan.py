@@ -128,7 +128,7 @@ def make_plan(root: Config, config: DictConfig, picked: str | None = None) -> Pl
     Raises:
         UserError: unknown variant, switch or data set, wrong folder, click limit 0, …
     """
-    variants = _variants(root, config, picked)
+    variants = choose_variants(root, config, picked)
     base = config.ablation.base
     names = [v.name for v in variants]
     protocol = build(plain(config.protocol), "protocol")
@@ -141,7 +141,7 @@ def make_plan(root: Config, config: DictConfig, picked: str | None = None) -> Pl
         base=base if base in names else None,
         isolate=bool(config.ablation.isolate),
         variants=tuple(variants),
-        datasets=tuple(_datasets(root, config)),
+        datasets=tuple(choose_datasets(root, config)),
         protocol=protocol,
     )
 
@@ -193,7 +193,15 @@ def _digest(dataset: Any, label: str) -> str:
     return digest
 
 
-def _variants(root: Config, config: DictConfig, picked: str | None) -> list[Variant]:
+def choose_variants(root: Config, config: DictConfig, picked: str | None) -> list[Variant]:
+    """The variants that a configuration asks for, in its order; none is built.
+
+    Args:
+        picked: as in `make_plan`.
+
+    Raises:
+        UserError: no variant, an unknown one, or a setting that it does not have.
+    """
     offered = recorded(config.ablation.variants) or {}
     if isinstance(offered, list):
         offered = dict.fromkeys(map(str, offered))
@@ -261,7 +269,12 @@ def _switched(root: Config, config: DictConfig, name: str, settings: dict[str, A
     return root.load("variant", str(other), settings)
 
 
-def _datasets(root: Config, config: DictConfig) -> list[DatasetPlan]:
+def choose_datasets(root: Config, config: DictConfig) -> list[DatasetPlan]:
+    """The data sets that a configuration asks for, built.
+
+    Raises:
+        UserError: an unknown data set, a wrong folder or setting, or no sample.
+    """
     configs: dict[str, DictConfig] = {}
     several = recorded(config.datasets) or {}
     if not isinstance(several, dict) or not all(v is None or isinstance(v, dict) for v in several.values()):

@@ -18,7 +18,7 @@ import pytest
 from test_sweep import DETERMINISTIC, FOLDER, QUIET, sweep
 
 from harness import sweep as command
-from harness.clicking.loop import _mask
+from harness.clicking.loop import object_mask
 from harness.errors import UserError
 
 UNRULY = ["--config-dir", str(FOLDER), "+ablation=unruly", "dataset=squares", "measure=none", "report=false",
@@ -103,9 +103,9 @@ def test_a_keyboard_interrupt_inside_stays_the_users(tmp_path):
 def test_infinities_of_both_signs_are_scores():
     """Their sum is NaN, which the quick look took for a NaN answer."""
     scores = np.array([[np.inf, -np.inf], [0.0, 1.0]], np.float32)
-    np.testing.assert_array_equal(_mask(scores, 0.0, (2, 2)), [[True, False], [False, True]])
+    np.testing.assert_array_equal(object_mask(scores, 0.0, (2, 2)), [[True, False], [False, True]])
     with pytest.raises(ValueError, match="NaN"):
-        _mask(np.array([[np.nan, 1.0]]), 0.0, (1, 2))
+        object_mask(np.array([[np.nan, 1.0]]), 0.0, (1, 2))
 
 
 @pytest.mark.parametrize("how", ["hangs", "hangs_and_swallows"])

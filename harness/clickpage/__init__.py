@@ -1,0 +1,1 @@
+"""The page where a person clicks: pictures, panes, records and the server."""

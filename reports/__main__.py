@@ -29,10 +29,11 @@ Makes tables, plots and one self-contained page of a finished (or unfinished) sw
   python -m reports run=runs/dha table=main              one table on the screen (format=md|csv|tex)
   python -m reports compare runs/a runs/b [out=DIR]      what changed between two runs
   python -m reports history runs/a runs/b runs/c         several runs over time: did the last one get worse?
+  python -m reports study=FILE                           the table of a study that people clicked (docs/clicking.md)
   python -m reports mlflow.experiment=NAME [mlflow.runs=[ID,NAME]] [mlflow.uri=URI]
                                                          the same from a tracking server; several runs: compared too
 tables: failures, quality, compare, sizes, latency, scaling, flops, main, ablation, baselines, published
-settings: run, out, table, format, episodes (seconds for replaying, default 15), mlflow.experiment, .runs, .uri,
+settings: run, study, out, table, format, episodes (seconds for replaying, default 15), mlflow.experiment, .runs, .uri,
           environment (names of variables that ${oc.env:NAME} in the run's configuration may read)
 A run may come from anybody: only classes of this project and of --config-dir are built (docs/security.md).
 exit codes: 0 done; history: everything was judged and nothing got worse
@@ -41,7 +42,18 @@ exit codes: 0 done; history: everything was judged and nothing got worse
             3 history: nothing got worse, but for some variant the primary metric was not compared, or too few samples
               differ to tell; compare: this holds for every variant
 """
-KEYS = ("run", "out", "table", "format", "episodes", "environment", "mlflow.experiment", "mlflow.runs", "mlflow.uri")
+KEYS = (
+    "run",
+    "study",
+    "out",
+    "table",
+    "format",
+    "episodes",
+    "environment",
+    "mlflow.experiment",
+    "mlflow.runs",
+    "mlflow.uri",
+)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -126,6 +138,17 @@ def one_table(path: str, name: str, form: str) -> str:
     if form not in FORMATS:
         raise UserError(f"unknown format {form!r}. {near_miss(form, FORMATS)}")
     return FORMATS[form](quality.ALL[name](read(path)))
+
+
+def study_table(path: str, form: str) -> str:
+    """The table of a study as text."""
+    from reports.pages.assemble import FORMATS
+    from reports.read import study
+    from reports.tables.study import table
+
+    if form not in FORMATS:
+        raise UserError(f"unknown format {form!r}. {near_miss(form, FORMATS)}")
+    return FORMATS[form](table(study.read(path)))
 
 
 def _several(kind: str, arguments: Sequence[str]) -> int:

@@ -190,7 +190,7 @@ class _Values:
             return {} if value is None else {key: value}
         if not isinstance(value, dict) or not isinstance(value.get(key), str):
             raise self.refuse(key, f"a name, or settings with a name: {{{key}: folder, root: DIR}}")
-        return {str(k): v for k, v in value.items()}
+        return self.no_class(key, value)
 
     def variants(self) -> dict[str, dict[str, Any]]:
         value = self.given.get("variants")
@@ -201,4 +201,14 @@ class _Values:
         mapping = value if isinstance(value, dict) else {}
         if not mapping or not all(v is None or isinstance(v, dict) for v in mapping.values()):
             raise self.refuse("variants", "a list of names, or name -> settings: {lite: {variant: inter2former_lite}}")
-        return {str(name): dict(settings or {}) for name, settings in mapping.items()}
+        return {str(name): self.no_class(str(name), settings or {}) for name, settings in mapping.items()}
+
+    def no_class(self, key: str, settings: Mapping[Any, Any]) -> dict[str, Any]:
+        """Settings, none of which says what code runs: a study may come from somebody else."""
+        for name in settings:
+            if str(name).startswith("_"):
+                raise UserError(
+                    f"{self.file}: {key} sets {str(name)!r}. A study names a file of variant/ or dataset/; put what "
+                    "builds your own class into one, and give its folder by --config-dir DIR."
+                )
+        return {str(name): value for name, value in settings.items()}

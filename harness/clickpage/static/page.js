@@ -60,11 +60,15 @@ const wish = {
 const shownPlace = (row, column) => [
   Math.floor((row * view.shown[0]) / view.size[0]), Math.floor((column * view.shown[1]) / view.size[1])];
 
-$("undo").addEventListener("click", (event) => wire.send("undo", { everything: false, device: device(event) }));
-$("clear").addEventListener("click", (event) => wire.send("undo", { everything: true, device: device(event) }));
-$("redo").addEventListener("click", (event) => wire.send("redo", { device: device(event) }));
-$("next").addEventListener("click", () => wire.send("open", { index: state.index + 1 }));
-$("previous").addEventListener("click", () => wire.send("open", { index: state.index - 1 }));
+const act = (id, action, body) => $(id).addEventListener("click", (event) => {
+  began = null; // only the time of clicks is shown
+  wire.send(action, body(event));
+});
+act("undo", "undo", (event) => ({ everything: false, device: device(event) }));
+act("clear", "undo", (event) => ({ everything: true, device: device(event) }));
+act("redo", "redo", (event) => ({ device: device(event) }));
+act("next", "open", () => ({ index: state.index + 1 }));
+act("previous", "open", () => ({ index: state.index - 1 }));
 $("closer").addEventListener("click", () => { view.scaleBy(1.5); draw(); });
 $("further").addEventListener("click", () => { view.scaleBy(1 / 1.5); draw(); });
 $("whole").addEventListener("click", () => { view.whole(); draw(); });
@@ -115,6 +119,7 @@ function showVariant(pane, variant, number) {
   pane.switches.replaceChildren(...(state.rules.study ? [] : variant.switches).map((one) => {
     const choice = make("select", {}, ...one.values.map((value) => make("option", { value, textContent: value, selected: value === one.value })));
     choice.addEventListener("change", async () => {
+      began = null;
       await wire.send("switch", { variant: number, name: one.name, value: choice.value });
       choice.value = state.variants[number].switches.find((s) => s.name === one.name).value;
     });
@@ -187,16 +192,16 @@ function showAnswer(answer) {
   requestAnimationFrame(() => {
     drawing = false;
     for (const one of panes) one.stage.draw();
-    if (began !== null && count && !answer.error) seen(pane, fact, began);
+    if (began !== null && count && !answer.error) seen(pane, fact, began, count, online);
   });
 }
 
 // Time from the mouse to the screen: the frame that was just drawn is shown before the next task.
-function seen(pane, fact, since) {
+function seen(pane, fact, since, count, online) {
   const channel = new MessageChannel();
   channel.port1.onmessage = () => {
     const screen = performance.now() - since;
-    pane.section.dataset.screenMs = screen.toFixed(1);
+    Object.assign(pane.section.dataset, { screenMs: screen.toFixed(1), onlineMs: online, clicks: count });
     pane.numbers.append(fact("on screen after", ms(screen)));
   };
   channel.port2.postMessage(null);

@@ -85,6 +85,9 @@ def _run(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     if "mlflow.experiment" in options:
         return _from_mlflow(options)
+    if "study" in options:
+        sys.stdout.write(study_table(options["study"], options.get("format", "md")))
+        return 0
     if "run" not in options:
         raise UserError("which run? Give run=DIR, the out= folder of a sweep, for example run=runs/dha.")
     if "table" in options:

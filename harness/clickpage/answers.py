@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.text import printable
 
 VERSION = 1
 """Form of a row. Rows of a higher one are refused."""
@@ -55,7 +56,7 @@ class AnswerWriter:
     """Appends answers to a file; each has left this process when `add` returns.
 
     Args:
-        path: file; created with its header if it is new. A last line that a kill cut off is ended.
+        path: file; created with its header if it is new. A last line that a kill cut off is taken away.
 
     Raises:
         UserError: it cannot be written.
@@ -64,11 +65,12 @@ class AnswerWriter:
     def __init__(self, path: Path):
         self.path = path
         try:
-            new = not path.exists() or path.stat().st_size == 0
-            half = not new and not path.read_bytes().endswith(b"\n")
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (open as long as the page)
-            if new or half:
-                self._file.write((",".join(COLUMNS) + "\n").encode() if new else b"\n")
+            data = path.read_bytes()
+            whole = data[: data.rfind(b"\n") + 1]
+            self._file.truncate(len(whole))
+            if not whole:
+                self._file.write((",".join(COLUMNS) + "\n").encode())
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror or error}. Choose another out=DIR.") from error
 
@@ -143,4 +145,4 @@ def _cells(row: AnswerRow) -> Iterator[str]:
         elif isinstance(value, float):
             yield "" if math.isnan(value) else repr(round(value, 6))
         else:
-            yield str(value)
+            yield printable(str(value))  # a row is a line

@@ -99,7 +99,9 @@ class SamplePictures:
         """Read one sample; SampleError if that is not possible."""
         try:
             sample: Sample = self._dataset.load(name)
-        except (OSError, ValueError, MemoryError) as error:
+        except (SampleError, UserError):
+            raise
+        except Exception as error:  # a data set is the user's code
             raise SampleError(f"{name}: {type(error).__name__}: {error}") from error
         return Picture(name, *names_of(sample), _checked(name, sample.image), Truth(sample))
 

@@ -1,39 +1,24 @@
-"""The page in Chromium, end to end: mouse, keys, touch, two variants, a study with its table and replay."""
+"""The page in Chromium, end to end: mouse, keys, touch, two variants, two windows."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from served_page import ROOT, Client, Served, disc, environment
+from page_in_browser import ROWS, chromium, click_at, clicks_in, settled, until, watched
+from served_page import Client, Served, disc
 
 from harness.clicking import recording
 from harness.clicking.recorded_rows import read_rows
-from harness.clickpage import answers, masks
-from harness.planning.config import Config, build, plain
-from harness.segmenter import Click
-
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
+from harness.scoring.metrics import iou
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium here (Debian: apt-get install chromium); the page was not opened in a browser")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
+@pytest.fixture(scope="module", name="browser")
+def opened_browser() -> Iterator[Any]:
+    yield from chromium()
 
 
 @pytest.fixture(scope="module")
@@ -56,41 +41,6 @@ def tab(browser: Any, served: Served) -> Iterator[Any]:
     opened.close()
 
 
-def watched(browser: Any, url: str, **options: Any) -> Any:
-    opened = browser.new_page(viewport={"width": 1200, "height": 900}, **options)
-    opened.troubles = []
-    opened.on("console", lambda m: opened.troubles.append(m.text) if m.type in ("error", "warning") else None)
-    opened.on("pageerror", lambda error: opened.troubles.append(str(error)))
-    opened.on("request", lambda r: opened.troubles.append(r.url) if not r.url.startswith(url) else None)
-    opened.goto(url)
-    settled(opened)
-    return opened
-
-
-def settled(tab: Any) -> None:
-    """Wait until every variant has answered."""
-    tab.wait_for_function(
-        "document.querySelectorAll('.pane').length > 0 && !document.querySelector('[aria-busy=true]')"
-    )
-
-
-def clicks_in(tab: Any) -> int:
-    return int(tab.locator("#history tbody tr").count())
-
-
-def click_at(
-    tab: Any, y: float, x: float, button: str = "left", size: tuple[int, int] = (64, 64), pane: int = 0
-) -> None:
-    """Click the middle of a pixel of an image of (height, width) and wait for the answers."""
-    canvas, before = tab.locator("canvas").nth(pane), clicks_in(tab)
-    canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
-    place = (box["x"] + (x + 0.5) / size[1] * box["width"], box["y"] + (y + 0.5) / size[0] * box["height"])
-    tab.mouse.click(*place, button=button)
-    tab.wait_for_function(f"document.querySelectorAll('#history tbody tr').length > {before}")
-    settled(tab)
-
-
 def standing(served: Served, user: str = "me", sample: str = "square0") -> list[tuple[float, float, bool]]:
     of_users = recording.read(served.out / "clicks.csv").episodes.get(sample, {})
     return [(c.y, c.x, c.positive) for c in of_users.get(user, ())]
@@ -100,15 +50,17 @@ def test_mouse_undo_redo_negative_and_two_variants(served: Served, tab: Any) -> 
     click_at(tab, 20, 20)
     assert standing(served) == [(20, 20, True)]
     said = tab.locator("#said")
-    assert said.inner_text().startswith("Click 1, object, row 20, column 20. IoU 8")
+    truth = np.zeros((64, 64), np.uint8)
+    truth[10:30, 12:34] = 1  # square0 of the toy data set
+    assert said.inner_text() == f"Click 1, object, row 20, column 20. IoU {100 * iou(disc(20, 20), truth):.1f} %."
     assert [h.inner_text() for h in tab.locator(".pane h2").all()] == ["wide", "narrow"]
     click_at(tab, 40, 50, "right", pane=1)
     assert standing(served) == [(20, 20, True), (40, 50, False)]
     tab.get_by_role("button", name="Undo").click()
-    tab.wait_for_function("document.querySelectorAll('#history tbody tr').length === 1")
+    until(tab, f"{ROWS} === 1")
     assert standing(served) == [(20, 20, True)]
     tab.get_by_role("button", name="Redo").click()
-    tab.wait_for_function("document.querySelectorAll('#history tbody tr').length === 2")
+    until(tab, f"{ROWS} === 2")
     assert standing(served) == [(20, 20, True), (40, 50, False)]
     tab.get_by_label("Background").check()
     click_at(tab, 14, 14)
@@ -145,30 +97,31 @@ def test_keys_alone(served: Served, tab: Any) -> None:
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press("Shift+ArrowDown")
     tab.keyboard.press("Enter")
-    tab.wait_for_function("document.querySelectorAll('#history tbody tr').length === 1")
+    until(tab, f"{ROWS} === 1")
     (y, x, positive), *_ = standing(served)
     assert (y, positive) == (33, True) and 32 < x < 40  # from the centre (32, 32): an arrow's step, and one pixel
     tab.keyboard.press("ArrowUp")
     tab.keyboard.press("n")
-    tab.wait_for_function("document.querySelectorAll('#history tbody tr').length === 2")
+    until(tab, f"{ROWS} === 2")
     assert standing(served)[1][2] is False and standing(served)[1][0] < 33
     tab.keyboard.press("z")
-    tab.wait_for_function("document.querySelectorAll('#history tbody tr').length === 1")
+    until(tab, f"{ROWS} === 1")
     tab.keyboard.press("y")
-    tab.wait_for_function("document.querySelectorAll('#history tbody tr').length === 2")
+    until(tab, f"{ROWS} === 2")
     tab.keyboard.press("PageDown")
-    tab.wait_for_function("document.querySelector('#where').textContent === '2 of 4'")
+    until(tab, "document.querySelector('#where').textContent === '2 of 4'")
     tab.keyboard.press("PageUp")
-    tab.wait_for_function("document.querySelector('#where').textContent === '1 of 4'")
+    until(tab, "document.querySelector('#where').textContent === '1 of 4'")
     assert len(standing(served)) == 2 and tab.evaluate("document.activeElement.tagName") == "CANVAS"
 
 
 def test_zoom_finds_the_same_pixels(served: Served, tab: Any) -> None:
     for _ in range(3):
         tab.get_by_role("button", name="Zoom in").click()
-    assert tab.locator("#zoom").inner_text() == "338 %"  # 1.5 cubed, in the next frame
-    click_at(tab, 31.5, 31.5)  # the centre stays where it is
-    assert standing(served) == [(32, 32, True)]
+    until(tab, "document.querySelector('#zoom').textContent === '338 %'")  # 1.5 cubed
+    at = 32 + 4.5 * 1.5**3 - 0.5  # 4.5 pixels from the centre, which stays where it is
+    click_at(tab, at, at)
+    assert standing(served) == [(36, 36, True)]
     tab.get_by_role("button", name="whole image").click()
     click_at(tab, 5, 60)
     assert standing(served)[-1] == (5, 60, True)
@@ -181,7 +134,7 @@ def test_the_true_outline_on_demand(tab: Any) -> None:
     assert tab.evaluate(yellow) == 0
     with tab.expect_response("**/api/truth*"):
         tab.get_by_label("True outline").check()
-    tab.wait_for_function(f"({yellow})() > 100")
+    until(tab, f"({yellow})() > 100")
 
 
 @pytest.mark.parametrize("width", [360, 768])
@@ -191,7 +144,7 @@ def test_narrow_screens(browser: Any, served: Served, width: int) -> None:
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     before = clicks_in(tab)
     tab.locator("canvas").first.tap()
-    tab.wait_for_function(f"document.querySelectorAll('#history tbody tr').length > {before}")
+    until(tab, f"{ROWS} > {before}")
     assert read_rows(served.out / "clicks.csv").clicks[-1].device == "mobile"
     assert tab.troubles == []
     tab.close()
@@ -232,7 +185,7 @@ def test_two_windows_stay_together(served: Served, tab: Any, browser: Any) -> No
     click_at(tab, 20, 20)
     box = other.locator("canvas").first.bounding_box()
     other.mouse.click(box["x"] + 5, box["y"] + 5)  # on a state that is no longer: refused and said, nothing lost
-    other.wait_for_function("document.querySelector('#trouble').textContent.includes('another window')")
+    until(other, "document.querySelector('#trouble').textContent.includes('another window')")
     settled(other)
     assert standing(served) == [(20, 20, True)] and clicks_in(other) == 1
     other.close()
@@ -244,63 +197,5 @@ def test_a_server_that_is_gone_is_said(browser: Any, tmp_path: Path) -> None:
     page.kill()
     box = tab.locator("canvas").first.bounding_box()
     tab.mouse.click(box["x"] + 5, box["y"] + 5)
-    tab.wait_for_function("document.querySelector('#trouble').textContent.includes('does not answer')")
+    until(tab, "document.querySelector('#trouble').textContent.includes('does not answer')")
     tab.close()
-
-
-STUDY = """\
-title: Ten scenes
-instructions: Mark the object in the middle.
-dataset: {dataset: scenes, count: 10, longest: 192, level: plain}
-variants: {hybrid: {variant: inter2former_lite}, bsq: {variant: inter2former_lite, dha: bsq}}
-clicks: 5
-"""
-
-
-def test_a_study_of_ten_scenes_yields_the_table_and_the_replay(browser: Any, tmp_path: Path) -> None:
-    """Clicked in the browser by RITM's rule on what the page shows; then replayed by the segmenters themselves."""
-    file = tmp_path / "ten.yaml"
-    file.write_text(f"{STUDY}out: {tmp_path}/out\n", encoding="utf-8")
-    dataset = build(
-        plain(Config().load("dataset", "scenes", {"count": 10, "longest": 192, "level": "plain"})), "scenes"
-    )
-    with Served(tmp_path / "out", f"study={file}", "user=anna", f"out={tmp_path}/out", dataset="", variant="") as page:
-        tab = watched(browser, page.url)
-        assert tab.locator("h1").inner_text() == "Ten scenes" and tab.locator("select").count() == 0
-        for number, name in enumerate(dataset.names):
-            tab.wait_for_function(f"document.querySelector('#where').textContent === '{number + 1} of 10'")
-            settled(tab)
-            sample = dataset.load(name)
-            ys, xs = np.nonzero(sample.mask == 1)
-            middle = int(np.argmin((ys - ys.mean()) ** 2 + (xs - xs.mean()) ** 2))
-            click_at(tab, ys[middle], xs[middle], size=sample.mask.shape)
-            click_at(tab, 1, 1, "right", size=sample.mask.shape)
-            if number % 3 == 0:
-                tab.get_by_role("button", name="Undo").click()
-                tab.wait_for_function("document.querySelectorAll('#history tbody tr').length === 1")
-                click_at(tab, sample.mask.shape[0] - 2, 1, "right", size=sample.mask.shape)
-            tab.locator("#next").click()
-        tab.wait_for_function("document.querySelector('h1').textContent.startsWith('Finished')")
-        assert tab.troubles == []
-        tab.close()
-    episodes = recording.read(tmp_path / "out" / "clicks.csv", "scenes").episodes
-    rows = answers.read(tmp_path / "out" / "answers.csv")
-    last = {(row.image, row.variant, row.click, row.y, row.x): row for row in rows}
-    for variant, dha in (("hybrid", "on"), ("bsq", "bsq")):
-        segmenter = build(plain(Config().load("variant", "inter2former_lite", {"dha": dha})), variant)
-        for name in dataset.names:
-            sample = dataset.load(name)
-            session = segmenter.start(segmenter.encode(sample.image))
-            assert [c.positive for c in episodes[name]["anna"]] == [True, False]
-            for recorded in episodes[name]["anna"]:
-                click: Click = recorded.on(sample.mask.shape)
-                mask = session.click(click) > segmenter.threshold
-                assert last[name, variant, recorded.click, click.y, click.x].mask == masks.digest(mask)
-    printed = subprocess.run(
-        [sys.executable, "-m", "reports", f"study={file}"], capture_output=True, text=True, env=environment(), cwd=ROOT
-    )
-    assert printed.returncode == 0, printed.stderr
-    lines = [[cell.strip() for cell in line.split("|")] for line in printed.stdout.splitlines() if "| anna" in line]
-    assert [line[1:5] for line in lines] == [["hybrid", "anna", "10", "2.00"], ["bsq", "anna", "10", "2.00"]] or [
-        line[1:4] for line in lines
-    ] == [["hybrid", "anna", "10"], ["bsq", "anna", "10"]]

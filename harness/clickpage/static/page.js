@@ -75,7 +75,7 @@ $("whole").addEventListener("click", () => { view.whole(); draw(); });
 $("opacity").addEventListener("input", () => { view.opacity = Number($("opacity").value) / 100; draw(); });
 $("outline").addEventListener("change", () => { view.outline = $("outline").checked; draw(); });
 $("truth").addEventListener("change", () => showTruth());
-$("controls").addEventListener("submit", (event) => event.preventDefault());
+for (const form of document.forms) form.addEventListener("submit", (event) => event.preventDefault());
 new ResizeObserver(draw).observe($("panes"));
 
 async function showTruth() {
@@ -159,7 +159,8 @@ function showState(next) {
   $("where").textContent = `${state.index + 1} of ${state.count}`;
   $("previous").hidden = state.rules.study;
   $("previous").disabled = state.index === 0;
-  $("next").disabled = state.finished || (!state.rules.study && state.index + 1 === state.count);
+  const unclicked = !state.clicks.length && !state.trouble;
+  $("next").disabled = state.finished || (state.rules.study ? unclicked : state.index + 1 === state.count);
   $("next").textContent = state.rules.study && state.index + 1 === state.count ? "Finish" : "Next ›";
   $("undo").disabled = $("clear").disabled = !state.clicks.length || state.finished;
   $("redo").disabled = !state.undone || state.finished;

@@ -77,21 +77,24 @@ export class Stage {
       line(view.truth, "rgba(0, 0, 0, .6)", 3);
       line(view.truth, TRUTH, 1.8, [5, 3]);
     }
-    this.#parts(g, line);
+    this.#parts(g, line, pen);
     this.#clicks(g, pen);
     this.#crosshair(g, pen);
   }
 
-  #parts(g, line) {
+  #parts(g, line, pen) {
     const [down, across] = [this.view.shown[0] / this.view.size[0], this.view.shown[1] / this.view.size[1]];
     for (const part of this.overlays) {
       if (!this.view.layers.has(part.name)) continue;
       if (part.box) {
-        const [x0, y0, x1, y1] = part.box;
+        // Inside the picture, and apart where two boxes are one.
+        const second = part.name.startsWith("DLU"), inset = pen(second ? 7 : 2.5);
+        const [x0, x1] = [part.box[0], part.box[2]].map((x) => Math.min(Math.max(x * across, 0), this.view.shown[1]));
+        const [y0, y1] = [part.box[1], part.box[3]].map((y) => Math.min(Math.max(y * down, 0), this.view.shown[0]));
         const path = new Path2D();
-        path.rect(x0 * across, y0 * down, (Math.min(x1, this.view.size[1]) - x0) * across, (Math.min(y1, this.view.size[0]) - y0) * down);
+        path.rect(x0 + inset, y0 + inset, Math.max(x1 - x0 - 2 * inset, pen(1)), Math.max(y1 - y0 - 2 * inset, pen(1)));
         line(path, "#ffffff", 5);
-        line(path, colourOf(part.name), 3, part.name.startsWith("DLU") ? [9, 5] : []);
+        line(path, colourOf(part.name), 3, second ? [9, 5] : []);
       } else {
         const several = part.cells.some((run) => run[3] !== part.cells[0][3]);
         g.globalAlpha = 0.55;

@@ -1,0 +1,80 @@
+"""A study of ten scenes, clicked in Chromium, yields the table and the replay."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from page_in_browser import ROWS, chromium, click_at, settled, until, watched
+from served_page import ROOT, Served, environment
+
+from harness.clicking import recording
+from harness.clickpage import answers, masks
+from harness.planning.config import Config, build, plain
+from harness.segmenter import Click
+
+STUDY = """\
+title: Ten scenes
+instructions: Mark the object in the middle.
+dataset: {dataset: scenes, count: 10, longest: 192, level: plain}
+variants: {hybrid: {variant: inter2former_lite}, bsq: {variant: inter2former_lite, dha: bsq}}
+clicks: 5
+"""
+
+
+@pytest.fixture(scope="module", name="browser")
+def opened_browser() -> Iterator[Any]:
+    yield from chromium()
+
+
+def test_a_study_of_ten_scenes_yields_the_table_and_the_replay(browser: Any, tmp_path: Path) -> None:
+    """Two clicks a scene with the mouse, some undone; then the segmenters get the recorded clicks and answer the same."""
+    file = tmp_path / "ten.yaml"
+    file.write_text(f"{STUDY}out: {tmp_path}/out\n", encoding="utf-8")
+    dataset = build(
+        plain(Config().load("dataset", "scenes", {"count": 10, "longest": 192, "level": "plain"})), "scenes"
+    )
+    with Served(tmp_path / "out", f"study={file}", "user=anna", f"out={tmp_path}/out", dataset="", variant="") as page:
+        tab = watched(browser, page.url)
+        assert tab.locator("h1").inner_text() == "Ten scenes" and tab.locator("select").count() == 0
+        for number, name in enumerate(dataset.names):
+            until(tab, f"document.querySelector('#where').textContent === '{number + 1} of 10'")
+            settled(tab)
+            sample = dataset.load(name)
+            ys, xs = np.nonzero(sample.mask == 1)
+            middle = int(np.argmin((ys - ys.mean()) ** 2 + (xs - xs.mean()) ** 2))
+            click_at(tab, ys[middle], xs[middle], size=sample.mask.shape)
+            click_at(tab, 1, 1, "right", size=sample.mask.shape)
+            if number % 3 == 0:
+                tab.get_by_role("button", name="Undo").click()
+                until(tab, f"{ROWS} === 1")
+                click_at(tab, sample.mask.shape[0] - 2, 1, "right", size=sample.mask.shape)
+            tab.locator("#next").click()
+        until(tab, "document.querySelector('h1').textContent.startsWith('Finished')")
+        assert tab.troubles == []
+        tab.close()
+    episodes = recording.read(tmp_path / "out" / "clicks.csv", "scenes").episodes
+    rows = answers.read(tmp_path / "out" / "answers.csv")
+    last = {(row.image, row.variant, row.click, row.y, row.x): row for row in rows}
+    for variant, dha in (("hybrid", "on"), ("bsq", "bsq")):
+        segmenter = build(plain(Config().load("variant", "inter2former_lite", {"dha": dha})), variant)
+        for name in dataset.names:
+            sample = dataset.load(name)
+            session = segmenter.start(segmenter.encode(sample.image))
+            assert [c.positive for c in episodes[name]["anna"]] == [True, False]
+            for recorded in episodes[name]["anna"]:
+                click: Click = recorded.on(sample.mask.shape)
+                mask = session.click(click) > segmenter.threshold
+                assert last[name, variant, recorded.click, click.y, click.x].mask == masks.digest(mask)
+    printed = subprocess.run(
+        [sys.executable, "-m", "reports", f"study={file}"], capture_output=True, text=True, env=environment(), cwd=ROOT
+    )
+    assert printed.returncode == 0, printed.stderr
+    lines = [[cell.strip() for cell in line.split("|")] for line in printed.stdout.splitlines() if "| anna" in line]
+    assert [line[1:4] for line in lines] == [["hybrid", "anna", "10"], ["bsq", "anna", "10"]]
+    assert all(line[4].startswith("2.00") for line in lines)  # clicks a sample; undone ones do not stand

@@ -33,7 +33,7 @@ def opened_browser() -> Iterator[Any]:
 
 
 def test_a_study_of_ten_scenes_yields_the_table_and_the_replay(browser: Any, tmp_path: Path) -> None:
-    """Two clicks a scene with the mouse, some undone; then the segmenters get the recorded clicks and answer the same."""
+    """Two clicks a scene with the mouse, some undone; then the recorded clicks give the segmenters the same masks."""
     file = tmp_path / "ten.yaml"
     file.write_text(f"{STUDY}out: {tmp_path}/out\n", encoding="utf-8")
     dataset = build(

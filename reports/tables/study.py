@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,7 +60,8 @@ def table(studied: Studied) -> Table:
 def _cells(rows: pd.DataFrame, done: pd.DataFrame, limit: int) -> list[Value]:
     """Numbers of one variant by one person, or by all."""
     # What one person did on one sample is an episode; those on one image are one draw.
-    rows = rows.assign(sample=list(zip(rows["user"], rows["sample"], strict=True)))
+    episodes: list[Any] = list(zip(rows["user"], rows["sample"], strict=True))
+    rows = rows.assign(sample=episodes)
     image = rows.groupby("sample")["image"].first()
     last = rows.groupby("sample")["click"].max().astype(float)
     clicked = done[done["action"] == "click"]

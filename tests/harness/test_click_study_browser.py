@@ -41,6 +41,7 @@ def test_a_study_of_ten_scenes_yields_the_table_and_the_replay(browser: Any, tmp
     )
     with Served(tmp_path / "out", f"study={file}", "user=anna", f"out={tmp_path}/out", dataset="", variant="") as page:
         tab = watched(browser, page.url)
+        tab.set_viewport_size({"width": 700, "height": 700})
         assert tab.locator("h1").inner_text() == "Ten scenes" and tab.locator("select").count() == 0
         for number, name in enumerate(dataset.names):
             until(tab, f"document.querySelector('#where').textContent === '{number + 1} of 10'")

@@ -23,8 +23,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-WARM_UP = 3
+import cv2
+import numpy as np
+
+from harness.datasets.scenes.dataset import Scenes
+
+WARM_UP, SIDE = 3, 1024
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")  # fmt: skip
 
@@ -42,7 +48,16 @@ class Timed:
         return self.whole_ms - self.model_ms
 
 
-def places(count: int, side: int) -> Iterator[tuple[int, int]]:
+def square_scene(folder: Path) -> None:
+    """A composed scene with its object at 1024 x 1024, as `dataset=folder` reads it."""
+    dataset = Scenes(count=1, longest=1024)
+    sample = dataset.load(dataset.names[0])
+    for name, pixels in (("images", sample.image[:, :, ::-1]), ("masks", 255 * (sample.mask == 1).astype(np.uint8))):
+        (folder / name).mkdir()
+        cv2.imwrite(str(folder / name / "scene.png"), cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST))
+
+
+def places(count: int, side: int = SIDE) -> Iterator[tuple[int, int]]:
     """Places of clicks (y, x) that spread over the image, the same in every run (Weyl sequence)."""
     for i in range(count):
         yield int(side * (0.2 + 0.6 * (0.7548777 * (i + 1) % 1))), int(side * (0.2 + 0.6 * (0.5698403 * (i + 1) % 1)))
@@ -61,8 +76,8 @@ def in_browser(url: str, count: int) -> list[Timed]:
         tab.wait_for_selector(".pane[aria-busy=false]")
         box = tab.locator("canvas").first.bounding_box()
         assert box is not None
-        for number, (y, x) in enumerate(places(count, 1024), 1):
-            tab.mouse.click(box["x"] + x / 1024 * box["width"], box["y"] + y / 1024 * box["height"])
+        for number, (y, x) in enumerate(places(count), 1):
+            tab.mouse.click(box["x"] + x / SIDE * box["width"], box["y"] + y / SIDE * box["height"])
             seen = tab.wait_for_selector(f".pane[data-clicks='{number}']")
             assert seen is not None
             timed.append(
@@ -80,7 +95,7 @@ def over_the_wire(port: int, count: int) -> list[Timed]:
     connection.request("GET", "/api/look")
     connection.getresponse().read()
     headers = {"Origin": f"http://127.0.0.1:{port}", "Content-Type": "application/json"}
-    for y, x in places(count, 1024):
+    for y, x in places(count):
         body = json.dumps({"revision": revision, "y": y, "x": x, "positive": True, "device": "pc"})
         started = time.perf_counter()
         connection.request("POST", "/api/click", body, headers)
@@ -99,9 +114,10 @@ def main() -> int:
     parser.add_argument("--clicks", type=int, default=20)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as out:
+        square_scene(Path(out))
         served = subprocess.Popen(
-            [sys.executable, "-u", "-m", "harness.click", "dataset=scenes", "dataset.longest=1024", "dataset.count=1",
-             "port=0", f"out={out}"],
+            [sys.executable, "-u", "-m", "harness.click", "dataset=folder", f"dataset.root={out}", "port=0",
+             f"out={out}/records"],
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert served.stdout is not None
@@ -115,7 +131,8 @@ def main() -> int:
             served.wait()
     for name in ("whole_ms", "model_ms", "beyond_ms"):
         values = sorted(getattr(one, name) for one in timed)
-        print(f"{name:10s} median {statistics.median(values):6.1f}   90 % {values[int(0.9 * (len(values) - 1))]:6.1f}")
+        shown = values[0], statistics.median(values), values[int(0.9 * (len(values) - 1))]
+        print(f"{name:10s} least {shown[0]:6.1f}   median {shown[1]:6.1f}   90 % {shown[2]:6.1f}")
     whole = statistics.median(one.whole_ms for one in timed)
     beyond = statistics.median(one.beyond_ms for one in timed)
     return 0 if whole <= 150 and beyond <= 40 else 1

@@ -129,7 +129,11 @@ function showVariant(pane, variant, number) {
 
 async function showPicture() {
   view.open([state.height, state.width], [state.shown_height, state.shown_width]);
-  for (const pane of panes) pane.stage.clear();
+  for (const pane of panes) {
+    pane.stage.clear();
+    // A tall picture fits into the window.
+    pane.stage.canvas.style.maxWidth = `max(10rem, 80vh * ${state.shown_width || 1} / ${state.shown_height || 1})`;
+  }
   $("truth").checked = false;
   if (state.trouble) { draw(); return; }
   const picture = new Image();

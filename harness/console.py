@@ -39,3 +39,9 @@ def markup(text: str | os.PathLike[str]) -> str:
 def _apart(match: re.Match[str]) -> str:
     bars = match["bars"] * 2 + _NOTHING if match["bars"] else ""
     return bars + (f"[{_NOTHING}" if match["end"] else "")
+
+
+def standard_output() -> Console:
+    """Standard output; wide enough for the summary where it goes to a file."""
+    made = Console()
+    return made if made.is_terminal else Console(width=150)

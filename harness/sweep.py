@@ -19,6 +19,7 @@ tables, MLflow runs and a report under out=DIR. The same command again does only
 
   python -m harness.sweep +ablation=dha                           the four attention states, on embedded scenes
   python -m harness.sweep +ablation=dha dry_run=true              what would run, and for about how long
+  python -m harness.sweep +ablation=dha dry_run=probe             the same, after a measurement of the speed
   python -m harness.sweep +ablation=dha dataset=grabcut dataset.root=DIR
   python -m harness.sweep +ablation=dha variants=[opencv_grabcut] dataset=folder dataset.root=DIR
   python -m harness.sweep +ablation=grid variant=inter2former_vit_b variant.weights=FILE protocol=inter2former
@@ -94,14 +95,17 @@ def run(arguments: Sequence[str]) -> int:
 
     plan = make_plan(root, config, root.picked(options.overrides, "variant"))
     from harness.clicking.quality import set_threads
-    from harness.console import Console
+    from harness.console import Console, standard_output
+    from harness.results import dry_run
+
+    if dry_run.asked(config) != "false":
+        if dry_run.asked(config) == "probe":
+            set_threads(config.threads)
+        dry_run.show(plan, config, standard_output())
+        return 0
     from harness.executors.sweeping import Sweep
-    from harness.results import summary
 
     set_threads(config.threads)
-    if config.dry_run:
-        summary.print_plan(plan, config, summary.console())
-        return 0
     restart = list(arguments) == sys.argv[1:]  # the process is this command and nothing else
     command = shlex.join(["python", "-m", "harness.sweep", *arguments])
     sweep = Sweep(plan, config, Console(stderr=True), command, restart)

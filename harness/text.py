@@ -43,5 +43,16 @@ def sample_name(stem: str) -> str:
     return unicodedata.normalize("NFC", printable(stem))
 
 
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    >>> duration(42.4), duration(1800), duration(7200)
+    ('42 s', '30 min', '2.0 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _control(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+# Sweeps of the tests leave their speeds in a cache folder of their own.
+os.environ["IS_BENCH_CACHE"] = tempfile.mkdtemp(prefix="tests-cache-")

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from harness import cli
-from harness.console import Console, markup
+from harness.console import Console, markup, standard_output
 from harness.executors.clicking import Clicking
 from harness.executors.underway import Underway
 from harness.machine.features import EMULATED, running_precision
@@ -24,6 +24,7 @@ from harness.results import tables as outcome
 from harness.results.cells import CellFile
 from harness.results.machines import Machines
 from harness.results.mlflow import live
+from harness.results.speeds import Speeds, seen
 from harness.results.store import Store
 
 
@@ -65,7 +66,7 @@ class Sweep:
                 # Whatever was finished becomes tables, even when the user stops in the middle.
                 self.conclude(tables)
             failed = tables.failures
-            summary.print_summary(self.plan, tables, store.out, time.monotonic() - started, summary.console())
+            summary.print_summary(self.plan, tables, store.out, time.monotonic() - started, standard_output())
             return cli.EXIT_FAILURES if len(failed) else 0
 
     def quality(self) -> None:
@@ -94,6 +95,8 @@ class Sweep:
         """Write the tables, then MLflow and the report from what is on disk."""
         cells = [(c, self._cell(c)) for c in self.plan.cells] if self.measure.get("quality", True) else []
         outcome.write(self.plan, cells, tables, self.store)
+        speeds = Speeds(self.config.threads)
+        speeds.add(seen([cell for cell, _ in cells], tables.clicks, tables.flops, self.machines.id))
         if self.config.report:
             self._report()
         if self.config.tracking.enabled:

@@ -1,78 +1,24 @@
-"""What a sweep prints: the plan before, the summary after."""
+"""What a sweep prints at its end."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from omegaconf import DictConfig
 from rich.table import Table
 
-from harness.clicking.loop import Truth, encode, run_episode
-from harness.clicking.records import Weights
 from harness.console import Console, markup
-from harness.planning.config import plain
-from harness.planning.plan import DatasetPlan, Plan, Variant
+from harness.planning.plan import DatasetPlan, Plan
 from harness.results.tables import Tables
 from harness.scoring import decision
 from harness.scoring.intervals import FEWEST, is_interval
 from harness.scoring.registry import Metric, metric
+from harness.text import duration
 
 _METRICS = tuple(map(metric, ("noc85", "noc90", "noc95", "nof90", "miou5")))
 """Columns of the summary."""
-
-
-def console() -> Console:
-    """Standard output; wide enough for the summary where it goes to a file."""
-    made = Console()
-    return made if made.is_terminal else Console(width=150)
-
-
-def print_plan(plan: Plan, config: DictConfig, console: Console) -> None:
-    """The cells, and an estimate from one short episode per variant on the first sample."""
-    from dataclasses import replace
-
-    measure: dict[str, Any] = plain(config.measure)
-    table = Table(title=markup(f"{plan.name}: {plan.title}".rstrip(": ")), title_justify="left")
-    for column in ("cell", "variant", "data set", "samples", "weights", "clicks, about"):
-        table.add_column(column, justify="right" if column in ("samples", "clicks, about") else "left")
-    total = 0.0
-    short = replace(plan.protocol, clicks=min(3, plan.protocol.clicks))
-    for data in plan.datasets:
-        for cell in (c for c in plan.cells if c.data is data):
-            seconds, weights = _episode_seconds(cell.variant, data, short, plan.protocol.clicks)
-            total += seconds * len(data.dataset)
-            name = f"{data.name} ({data.note})" if data.note else data.name
-            about = _duration(seconds * len(data.dataset))
-            table.add_row(
-                cell.key[:8], markup(cell.variant.name), markup(name), str(len(data.dataset)), markup(weights), about
-            )
-    console.print(table)
-    parts = [f"clicks about {_duration(total)}"] if measure.get("quality", True) else []
-    if measure.get("latency"):
-        parts.append(f"latency at most {_duration(float(measure.get('budget_s') or 0))}")
-    if measure.get("flops"):
-        parts.append("FLOPs on top")
-    console.print(
-        f"protocol {markup(plan.protocol.name)}, out={markup(config.out)}; {', '.join(parts)}. "
-        "Nothing was run or written.",
-        highlight=False,
-    )
-
-
-def _episode_seconds(variant: Variant, data: DatasetPlan, protocol: Any, clicks: int) -> tuple[float, str]:
-    """Seconds of a full episode, extrapolated from a short one (encode + simulated and answered clicks)."""
-    segmenter = variant.make()
-    sample = data.dataset.load(data.dataset.names[0])
-    embedding, encode_ms = encode(segmenter, sample.image)
-    start = time.perf_counter()
-    episode = run_episode(segmenter, embedding, encode_ms, Truth(sample), protocol.annotator.start(sample), protocol)
-    per_click = (time.perf_counter() - start) / max(len(episode.clicks), 1)
-    return encode_ms / 1e3 + per_click * clicks, Weights.of(segmenter).weights_status
 
 
 def print_summary(plan: Plan, tables: Tables, out: Path, seconds: float, console: Console) -> None:
@@ -87,7 +33,7 @@ def print_summary(plan: Plan, tables: Tables, out: Path, seconds: float, console
         first = tables.failures.iloc[0]
         where = ", ".join(str(first[k]) for k in ("stage", "variant", "dataset", "sample") if first[k])
         console.print(markup(f"  {where}: {first['error']}"), highlight=False)
-    console.print(f"done in {_duration(seconds)}; rows, tables and report: {markup(out)}", highlight=False)
+    console.print(f"done in {duration(seconds)}; rows, tables and report: {markup(out)}", highlight=False)
 
 
 def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Console) -> None:
@@ -206,9 +152,3 @@ def _gmacs(flops: pd.DataFrame, variant: str) -> str:
     rows = flops[(flops["variant"] == variant) & (flops["kind"] == "later") & (flops["part"] == "total")]
     rows = rows[rows["size_bin"] == "all"] if (rows["size_bin"] == "all").any() else rows
     return "-" if rows.empty or rows["gmacs"].isna().all() else f"{rows['gmacs'].mean():.2f}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -46,3 +46,12 @@ def test_nothing_heavy_is_imported(arguments, code, text):
     assert ended == code, run.stderr
     assert text in run.stderr and "Traceback" not in run.stderr
     assert HEAVY.isdisjoint(modules), sorted(HEAVY.intersection(modules))
+
+
+def test_a_dry_run_imports_no_model(tmp_path):
+    """Its estimates come from stored speeds: torch alone would cost a second, building the variants forty."""
+    arguments = ["harness.sweep", "+ablation=dha", "dry_run=true", f"out={tmp_path / 'out'}"]
+    run = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=False)
+    ended, modules = json.loads(run.stdout.splitlines()[-1])
+    assert ended == 0, run.stderr
+    assert {"torch", "mlflow", "transformers", "matplotlib"}.isdisjoint(modules)

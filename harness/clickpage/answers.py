@@ -59,7 +59,7 @@ class AnswerWriter:
         path: file; created with its header if it is new. A last line that a kill cut off is taken away.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or is a file of another kind.
     """
 
     def __init__(self, path: Path):
@@ -67,10 +67,13 @@ class AnswerWriter:
         try:
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (open as long as the page)
             data = path.read_bytes()
-            whole = data[: data.rfind(b"\n") + 1]
+            whole, header = data[: data.rfind(b"\n") + 1], (",".join(COLUMNS) + "\n").encode()
+            if not header.startswith(data[: len(header)]):
+                self._file.close()
+                raise UserError(f"{path}: its first line is not that of answers.csv. Choose another out=DIR.")
             self._file.truncate(len(whole))
             if not whole:
-                self._file.write((",".join(COLUMNS) + "\n").encode())
+                self._file.write(header)
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror or error}. Choose another out=DIR.") from error
 

@@ -120,7 +120,10 @@ class FolderPictures:
         root = Path(folder).expanduser()
         if not root.is_dir():
             raise UserError(f"images={folder}: no such folder. Give a folder that holds image files.")
-        self._files = {sample_name(path.name): path for path in files_in(root)}
+        try:
+            self._files = {sample_name(path.name): path for path in files_in(root)}
+        except OSError as error:
+            raise UserError(f"images={folder}: cannot be listed ({error.strerror or error}).") from error
         if not self._files:
             raise UserError(f"images={folder}: no image file in it (.jpg, .png, .tif, .webp, …). Give another folder.")
         self.names: Sequence[str] = list(self._files)

@@ -106,6 +106,9 @@ def test_answers_of_something_else_are_refused(tmp_path: Path) -> None:
     path.write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="its columns are a, b"):
         answers.read(path)
+    with pytest.raises(UserError, match="its first line is not that of answers.csv"):
+        answers.AnswerWriter(path)
+    assert path.read_text() == "a,b\n1,2\n"
     good = ",".join(answers.COLUMNS) + "\n"
     for line, said in (
         ("i,,x,1,1,true,u,v,0.5,0.5,1,1,m,d,1", "line 2: invalid literal"),

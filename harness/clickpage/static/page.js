@@ -33,8 +33,8 @@ const draw = () => {
 };
 const say = (text) => { $("said").textContent = text; };
 const device = (event) => (event && ["touch", "pen"].includes(event.pointerType) ? "mobile" : "pc");
-const per = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)} %`);
-const ms = (value) => (value === null || value === undefined ? "–" : `${value.toFixed(value < 100 ? 1 : 0)} ms`);
+const per = (value) => `${(100 * value).toFixed(1)} %`;
+const ms = (value) => (typeof value === "number" ? `${value.toFixed(value < 100 ? 1 : 0)} ms` : "–");
 
 // What a person wants.
 
@@ -185,13 +185,13 @@ function showAnswer(answer) {
   const [iou, online] = [answer.ious[count - 1], answer.online_ms[count - 1]];
   const fact = (name, value) => make("span", {}, `${name} `, make("b", { textContent: value }));
   const facts = answer.error ? [make("span", { className: "trouble", textContent: answer.error })] : [
-    ...(state.has_truth || iou !== undefined ? (state.rules.iou ? [fact("IoU", per(iou))] : []) : []),
-    fact("click", ms(online)), fact("encode", ms(answer.encode_ms))];
+    ...(state.rules.iou && typeof iou === "number" ? [fact("IoU", per(iou))] : []),
+    ...(count ? [fact("click", ms(online))] : []), fact("encode", ms(answer.encode_ms))];
   pane.numbers.replaceChildren(...facts);
   history.add(answer);
   if (answer.variant === 0 && count) {
     const [row, column, positive] = state.clicks[count - 1];
-    say(`Click ${count}, ${positive ? "object" : "background"}, row ${row}, column ${column}.${iou !== null && iou !== undefined ? ` IoU ${per(iou)}.` : ""}`);
+    say(`Click ${count}, ${positive ? "object" : "background"}, row ${row}, column ${column}.${typeof iou === "number" ? ` IoU ${per(iou)}.` : ""}`);
   } else if (answer.variant === 0) say("No click yet.");
   drawing = true; // at once, in the next frame: a click is waited for
   requestAnimationFrame(() => {

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.scoring import groups
+from harness.scoring.curves import area, clicks_to, curves
 from harness.scoring.intervals import mean_interval, mean_intervals
 from harness.scoring.overlap import BoundaryIoU, IoU, boundary_iou, iou
 from harness.scoring.paired import paired_comparison, paired_comparisons
-from harness.scoring.registry import TARGETS, metric, metrics_of
+from harness.scoring.registry import TARGETS, group_metrics_of, kinds_of, metric, metrics_of
 from harness.scoring.sizes import SIZE_BINS, size_bin
 
 __all__ = [
@@ -45,13 +47,6 @@ __all__ = [
 ]
 
 _KEYS = ["variant", "dataset"]
-
-
-def curves(rows: pd.DataFrame, limit: int, column: str = "iou") -> pd.DataFrame:
-    """(samples, limit) table of `column` after click 1..limit, filled forward where an episode stopped
-    early."""
-    table = rows.pivot(index="sample", columns="click", values=column)
-    return table.reindex(columns=range(1, limit + 1)).ffill(axis=1)
 
 
 def invalid_samples(rows: pd.DataFrame) -> list[str]:
@@ -99,8 +94,7 @@ def auc(rows: pd.DataFrame, limit: int) -> pd.Series:
 
 
 def _noc(table: pd.DataFrame, target: float, limit: int) -> pd.Series:
-    reached = table.to_numpy() >= target
-    return pd.Series(np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, limit).astype(float), table.index)
+    return pd.Series(clicks_to(table.to_numpy(), target), table.index)
 
 
 def _nof(table: pd.DataFrame, target: float) -> pd.Series:
@@ -108,11 +102,7 @@ def _nof(table: pd.DataFrame, target: float) -> pd.Series:
 
 
 def _auc(table: pd.DataFrame) -> pd.Series:
-    values = table.to_numpy()
-    if values.shape[1] == 1:
-        return pd.Series(values[:, 0], table.index)
-    inner = values.sum(axis=1) - (values[:, 0] + values[:, -1]) / 2
-    return pd.Series(inner / (values.shape[1] - 1), table.index)
+    return pd.Series(area(table.to_numpy()), table.index)
 
 
 @dataclass(frozen=True)
@@ -143,15 +133,26 @@ VALUES: dict[str, Callable[[Curves, float], pd.Series]] = {
 """Family of `harness.scoring.registry` -> one value per sample at an IoU target (0..1) or a click (0 where neither)."""
 
 
-def per_sample(rows: pd.DataFrame, protocol: Mapping[str, Any]) -> pd.DataFrame:
+def per_sample(rows: pd.DataFrame, protocol: Mapping[str, Any], group_rows: pd.DataFrame | None = None) -> pd.DataFrame:
     """All metrics of one variant on one data set: one row per valid sample, one column per metric.
 
     The columns are those of `registry.metrics_of`, at the protocol's targets and up to its click limit.
+
+    Args:
+        group_rows: the same variant's and data set's rows of groups.parquet; None: metrics of groups are left out.
     """
     limit = click_limit(rows, protocol)
     rows = rows[~rows["sample"].isin(invalid_samples(rows))]
     of = Curves(rows, curves(rows, limit), curves(rows, limit, "biou"), limit)
-    values = {m.key: VALUES[m.family](of, m.at) for m in metrics_of(_targets(protocol), limit)}
+    targets = _targets(protocol)
+    values = {m.key: VALUES[m.family](of, m.at) for m in metrics_of(targets, limit)}
+    kinds = kinds_of(protocol)
+    if group_rows is None and "users" in kinds:  # a single user has no further episodes
+        group_rows = groups.NONE
+    if group_rows is not None:
+        grouped = groups.Grouped(rows, group_rows, of.iou.index, limit)
+        for m in group_metrics_of(targets, kinds):
+            values[m.key] = pd.Series(groups.VALUES[m.family](grouped, m.at), of.iou.index)
     return pd.DataFrame(values, index=of.iou.index)
 
 
@@ -161,12 +162,15 @@ def _targets(protocol: Mapping[str, Any]) -> Sequence[float]:
     return targets if stop is None else [t for t in targets if t <= stop]
 
 
-def summarise(clicks: pd.DataFrame, protocol: Mapping[str, Any]) -> pd.DataFrame:
+def summarise(
+    clicks: pd.DataFrame, protocol: Mapping[str, Any], group_rows: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """summary.csv: every metric of every variant and data set, over all samples and by object-size bin.
 
     Args:
         clicks: rows of clicks.parquet; `image`, where there is such a column, says which samples share an image.
         protocol: `Protocol.record()`; an empty mapping: targets of the field, click limit as found.
+        group_rows: rows of groups.parquet, where the protocol has groups.
 
     Returns:
         Columns variant, dataset, size_bin (`all` or a bin), metric, value, low, high, samples, images, invalid,
@@ -175,7 +179,7 @@ def summarise(clicks: pd.DataFrame, protocol: Mapping[str, Any]) -> pd.DataFrame
     """
     parts = []
     for (variant, dataset), rows in _groups(clicks):
-        table = per_sample(rows, protocol)
+        table = per_sample(rows, protocol, _of_cell(group_rows, variant, dataset))
         first = rows.groupby("sample")[["size_bin", "image"]].first().reindex(table.index)
         bins, images = first["size_bin"], first["image"]
         left_out = rows[rows["iou"].isna()].drop_duplicates("sample")
@@ -221,7 +225,18 @@ def _same_samples(table: pd.DataFrame) -> Iterator[tuple[list[str], np.ndarray]]
         yield [str(table.columns[c]) for c in columns], known[:, columns[0]]
 
 
-def compare(clicks: pd.DataFrame, base: str, protocol: Mapping[str, Any] | None = None) -> pd.DataFrame:
+def _of_cell(group_rows: pd.DataFrame | None, variant: str, dataset: str) -> pd.DataFrame | None:
+    if group_rows is None or group_rows.empty:
+        return None
+    return group_rows[(group_rows["variant"] == variant) & (group_rows["dataset"] == dataset)]
+
+
+def compare(
+    clicks: pd.DataFrame,
+    base: str,
+    protocol: Mapping[str, Any] | None = None,
+    group_rows: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """compare.csv: every variant minus the base on the samples that both have, over all and by object-size
     bin.
 
@@ -232,7 +247,7 @@ def compare(clicks: pd.DataFrame, base: str, protocol: Mapping[str, Any] | None 
         (samples, where each is an image of its own), which decide how small p can be.
     """
     limit = 0 if clicks.empty else click_limit(clicks, protocol or {})
-    tables = {key: per_sample(rows, protocol or {}) for key, rows in _groups(clicks)}
+    tables = {key: per_sample(rows, protocol or {}, _of_cell(group_rows, *key)) for key, rows in _groups(clicks)}
     usable = _usable(clicks)
     first = usable.drop_duplicates(["dataset", "sample"]).set_index(["dataset", "sample"])[["size_bin", "image"]]
     parts = []

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 TARGETS = (0.80, 0.85, 0.90, 0.95)
 """IoU targets of NoC and NoF in the field, 0..1; a protocol may name others."""
@@ -40,6 +40,7 @@ class Metric:
         short_digits: decimals in the summary that a sweep prints.
         least, most: what a sample's value can be; None: the click limit.
         in_tables: whether the reports' tables show it; the others are in the files only.
+        kind: "" of a metric that every protocol gives; else the kind of episodes it needs, see `kinds_of`.
     """
 
     key: str
@@ -57,6 +58,7 @@ class Metric:
     least: float = 0.0
     most: float | None = 1.0
     in_tables: bool = True
+    kind: str = ""
 
     @property
     def counts(self) -> bool:
@@ -111,11 +113,72 @@ FAMILIES = (
 )  # fmt: skip
 """The families in the order of the columns of `metrics.per_sample`; `{}` stands for the target in % or the click."""
 
+_ROBUST = Metric("", "mean", "low", "", 2, "", in_tables=False)
+_AT_TARGET = replace(_ROBUST, per="target", unit="clicks", most=None)
+_SHARE = replace(_ROBUST, unit="%", digits=1, scale=100.0, short_digits=1)
+_SHARE_AT_TARGET = replace(_SHARE, per="target", least=-1.0, most=None)
+
+
+def _family(of: Metric, key: str, title: str, meaning: str, kind: str, **changes: Any) -> Metric:
+    name = key.removesuffix("{}")
+    return replace(of, key=key, title=title, meaning=meaning, family=name, kind=kind, **changes)
+
+
+GROUP_FAMILIES = (
+    _family(_AT_TARGET, "rclicks_noc{}", "Sample NoC@{}", "mean NoC of the ten groups of clicks", "rclicks", least=1.0),
+    _family(_AT_TARGET, "rclicks_std{}", "STD@{}", "standard deviation of NoC over the ten groups", "rclicks"),
+    _family(
+        _SHARE_AT_TARGET, "rclicks_dgr{}", "ΔGR@{}",
+        "how many more clicks the least likely tenth of clicks needs than the most likely", "rclicks",
+    ),
+    _family(
+        _SHARE_AT_TARGET, "rclicks_dhh{}", "ΔHH@{}",
+        "how many more clicks the less likely half of the groups needs than the other", "rclicks",
+    ),
+    _family(
+        _SHARE_AT_TARGET, "rclicks_dsb{}", "ΔSB@{}",
+        "how many more clicks the ten groups need than the robot", "rclicks",
+    ),
+    _family(
+        _SHARE, "rclicks_nsr_noc{}", "NSR of NoC@{}", "standard deviation of NoC over the groups, by their mean",
+        "rclicks", per="target", most=3.0,
+    ),
+    _family(
+        _SHARE, "rclicks_nsr", "NSR", "standard deviation of AuC over the groups, by their mean", "rclicks", most=3.0
+    ),
+    _family(_SHARE, "user1", "User@1", "mean IoU after the first clicks of people", "user1", better="high"),
+    _family(_SHARE, "user1_std", "User@1 STD", "standard deviation of that IoU over a sample's users", "user1"),
+    _family(
+        _SHARE, "user1_nsr", "User@1 NSR", "that standard deviation by the mean", "user1", most=None
+    ),
+    _family(_AT_TARGET, "user_noc{}", "User NoC@{}", "mean NoC of a sample's users", "users", least=1.0),
+    _family(_AT_TARGET, "user_std{}", "User STD@{}", "standard deviation of NoC over a sample's users", "users"),
+    _family(_AT_TARGET, "worst_noc{}", "Worst NoC@{}", "NoC where the worst answer is followed", "extremes", least=1.0),
+    _family(_AT_TARGET, "best_noc{}", "Best NoC@{}", "NoC where the best answer is followed", "extremes", least=1.0),
+    _family(
+        _AT_TARGET, "zero_noc{}", "NoC@{} from zero", "NoC of episodes that begin from nothing", "start", least=1.0
+    ),
+    _family(_SHARE, "start_iou", "Start IoU", "IoU of the masks that episodes begin from", "start", better="high"),
+)  # fmt: skip
+"""Families that need further episodes of each sample; how they are computed: `harness.scoring.groups.VALUES`."""
+
+
+def kinds_of(protocol: Mapping[str, Any]) -> frozenset[str]:
+    """What further episodes a protocol's record asks for: `rclicks`, `user1`, `users`, `extremes`, `start`."""
+    annotator = protocol.get("annotator")
+    annotator = annotator if isinstance(annotator, Mapping) else {}
+    kinds = {
+        "rclicks": {"rclicks", "user1"} if "first_clicks" in annotator else {"rclicks"},
+        "recorded": {"user1", "users"},
+        "extremes": {"extremes"},
+    }.get(str(annotator.get("name")), set())
+    return frozenset(kinds | ({"start"} if "start" in protocol else set()))
+
 
 @functools.lru_cache(maxsize=512)
 def metric(key: str) -> Metric:
     """The record of a name of summary.csv; a name that nobody knows gets a plain one, and is shown as it is."""
-    for family in FAMILIES:
+    for family in (*FAMILIES, *GROUP_FAMILIES):
         match = re.fullmatch(family.key.replace("{}", r"(\d+(?:_\d+)?)"), key)
         if match and family.per == "target":
             return member(family, float(match[1].replace("_", ".")) / 100)
@@ -133,17 +196,27 @@ def member(family: Metric, at: float = 0.0) -> Metric:
     return replace(family, key=family.key.format(name), at=at, **words)
 
 
-def metrics_of(targets: Sequence[float] = TARGETS, clicks: int = CLICK_LIMIT) -> Iterator[Metric]:
+def metrics_of(
+    targets: Sequence[float] = TARGETS, clicks: int = CLICK_LIMIT, kinds: Set[str] = frozenset()
+) -> Iterator[Metric]:
     """The metrics of a protocol, in the order of the columns.
 
     Args:
         targets: IoU targets, 0..1.
         clicks: the click limit.
+        kinds: of further episodes of each sample, see `kinds_of`.
     """
     points = {"target": targets, "click": [k for k in CLICKS if k <= clicks], "episode": [0.0]}
     for per, values in points.items():
         for at in values:
             yield from (member(family, at) for family in FAMILIES if family.per == per)
+    yield from group_metrics_of(targets, kinds)
+
+
+def group_metrics_of(targets: Sequence[float], kinds: Set[str]) -> Iterator[Metric]:
+    """The metrics that further episodes of each sample give, in the order of the columns."""
+    for family in (family for family in GROUP_FAMILIES if family.kind in kinds):
+        yield from (member(family, at) for at in (targets if family.per == "target" else [0.0]))
 
 
 def percent(target: float) -> str:

@@ -17,12 +17,14 @@ class Sample:
         mask: (H, W) uint8: 1 object, 0 background, 255 ignore.
         source: name of the image, the same for several objects of one image, which statistics take as one draw; "":
             no other sample shows this image.
+        start: (H, W) bool mask that an episode begins from under `protocol.start=mask`; None: there is none.
     """
 
     name: str
     image: np.ndarray
     mask: np.ndarray
     source: str = ""
+    start: np.ndarray | None = None
 
     @property
     def object_share(self) -> float:

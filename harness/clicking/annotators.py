@@ -52,8 +52,12 @@ class RitmSession:
 
     def __init__(self, sample: Sample, perfect_mask: str = "no_click"):
         self._corner = perfect_mask == "corner"
-        self._truth = _Truth(object=_is(sample.mask, 1), background=_is(sample.mask, 0))
+        self._truth = ErrorMaps(object=pixels_of(sample.mask, 1), background=pixels_of(sample.mask, 0))
         self._clicked: list[tuple[int, int]] = []
+
+    def took(self, click: Click) -> None:
+        """Remember a click that somebody else made."""
+        self._clicked.append((click.y, click.x))
 
     def click(self, prediction: np.ndarray) -> Click | None:
         """Next click for a (H, W) bool prediction; None when there is no error left (`no_click`)."""
@@ -105,11 +109,15 @@ class Inter2FormerSession:
     click."""
 
     def __init__(self, sample: Sample, random: np.random.Generator, later: float = 1.0):
-        object_ = _is(sample.mask, 1)
-        self._truth = _Truth(object=object_, background=1 - object_)
+        object_ = pixels_of(sample.mask, 1)
+        self._truth = ErrorMaps(object=object_, background=1 - object_)
         self._random = random
         self._later = later
         self._clicked: list[tuple[int, int]] = []
+
+    def took(self, click: Click) -> None:
+        """Remember a click that somebody else made."""
+        self._clicked.append((click.y, click.x))
 
     def click(self, prediction: np.ndarray) -> Click | None:
         """Next click for a (H, W) bool prediction; None when there is no error left: the decoder then runs
@@ -191,10 +199,14 @@ class JitterSession:
     """One episode under the rule of `Jitter`."""
 
     def __init__(self, sample: Sample, random: np.random.Generator, share: float):
-        self._truth = _Truth(object=_is(sample.mask, 1), background=_is(sample.mask, 0))
+        self._truth = ErrorMaps(object=pixels_of(sample.mask, 1), background=pixels_of(sample.mask, 0))
         self._random = random
         self._share = share
         self._clicked: list[tuple[int, int]] = []
+
+    def took(self, click: Click) -> None:
+        """Remember a click that somebody else made."""
+        self._clicked.append((click.y, click.x))
 
     def click(self, prediction: np.ndarray) -> Click | None:
         """Next click for a (H, W) bool prediction; None when there is no error left that was not clicked."""
@@ -216,7 +228,7 @@ def generator(seed: int, sample: str) -> np.random.Generator:
 
 
 @dataclass(frozen=True)
-class _Truth:
+class ErrorMaps:
     """Where a positive click may lie and where a negative one, (H, W) uint8 of 0 and 1; neither: ignored."""
 
     object: np.ndarray
@@ -233,7 +245,8 @@ class _Truth:
         return np.greater(self.object, predicted).view(np.uint8), np.bitwise_and(self.background, predicted)
 
 
-def _is(mask: np.ndarray, value: int) -> np.ndarray:
+def pixels_of(mask: np.ndarray, value: int) -> np.ndarray:
+    """(H, W) uint8: 1 where the mask has this value."""
     return (mask == value).view(np.uint8)
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from harness.clicking.records import ClickRow, Episode
+from harness.clicking import starts
+from harness.clicking.branches import Branches
+from harness.clicking.groups import Group
+from harness.clicking.records import ClickRow, Episode, GroupClicks
 from harness.planning.environment import hide
 from harness.protocol import Protocol as ClickProtocol
 from harness.sample import Sample
@@ -26,6 +31,21 @@ class AnnotatorSession(Protocol):
 
     def click(self, prediction: np.ndarray) -> Click | None:
         """Next click for a (H, W) bool prediction; None when there is nothing to click."""
+        ...
+
+
+@runtime_checkable
+class Extreme(Protocol):
+    """Tries several clicks a round and follows the best or the worst answer (`harness.clicking.extremes`)."""
+
+    best: bool
+
+    def candidates(self, prediction: np.ndarray) -> list[Click]:
+        """Clicks to try for a (H, W) bool prediction; none: nothing to click."""
+        ...
+
+    def took(self, click: Click) -> None:
+        """The click whose answer was followed."""
         ...
 
 
@@ -71,26 +91,64 @@ def run_episode(
     annotator: AnnotatorSession,
     protocol: ClickProtocol,
 ) -> Episode:
-    """Click until the protocol's stop rule; return the episode as the store keeps it.
+    """Click until the protocol's stop rule; return the episode as the store keeps it, without its groups.
 
     The times of the quality pass are those of a loop that shares its machine; measured latency comes from
     `harness.latency.measure`. `y` and `x` are -1 where the annotator found nothing to click and the decoder ran again.
     """
+    start = starts.rule_of(protocol).mask(truth.sample) if protocol.start == "mask" else None
+    clicks = _clicks(segmenter, embedding, truth, annotator, protocol, start)
+    return replace(truth.empty, encode_ms=round(encode_ms, 4), clicks=clicks)
+
+
+def run_groups(
+    segmenter: Segmenter, embedding: Any, truth: Truth, protocol: ClickProtocol
+) -> Iterator[Callable[[], GroupClicks]]:
+    """The further episodes of a sample that the protocol has, each as a function that runs it: those of the annotator's
+    hook `groups(sample)`, and, where episodes begin from a mask, the one that begins from zero."""
+    start = starts.rule_of(protocol).mask(truth.sample) if protocol.start == "mask" else None
+
+    def run(group: Group, begin: np.ndarray | None) -> GroupClicks:
+        limit = protocol.clicks if group.clicks is None else min(group.clicks, protocol.clicks)
+        shorter = replace(protocol, clicks=limit) if limit != protocol.clicks else protocol
+        return GroupClicks(group.name, _clicks(segmenter, embedding, truth, group.annotator, shorter, begin))
+
+    hook = getattr(protocol.annotator, "groups", None)
+    for group in hook(truth.sample) if hook is not None else ():
+        yield partial(run, group, start)
+    if start is not None:
+        yield partial(run, Group("zero", protocol.annotator.start(truth.sample)), None)
+
+
+def _clicks(
+    segmenter: Segmenter,
+    embedding: Any,
+    truth: Truth,
+    annotator: AnnotatorSession,
+    protocol: ClickProtocol,
+    start: np.ndarray | None,
+) -> tuple[ClickRow, ...]:
     threshold = segmenter.threshold if protocol.threshold is None else protocol.threshold
-    session = segmenter.start(embedding)
     shape = truth.sample.mask.shape
-    prediction = np.zeros(shape, dtype=bool)
+    branches = Branches(segmenter, embedding, start)
+    prediction = np.zeros(shape, dtype=bool) if start is None else start
     clicks: list[ClickRow] = []
+    if start is not None:
+        clicks.append(ClickRow(0, -1, -1, False, truth.iou(start), truth.biou(start), 0.0, 0.0))
     for index in range(1, protocol.clicks + 1):
         started = time.perf_counter()
-        click = annotator.click(prediction)
+        several = annotator.candidates(prediction) if isinstance(annotator, Extreme) else None
+        click = annotator.click(prediction) if several is None else None
         simulated = time.perf_counter()
-        if click is None and not protocol.rerun_without_click:
+        if (click is None if several is None else not several) and not protocol.rerun_without_click:
             break
-        scores = session.click(click)  # type: ignore[arg-type]  # None: the decoder runs again
-        synchronise(segmenter)
-        answered = time.perf_counter()
-        prediction = object_mask(scores, threshold, shape)
+        if several:
+            click, prediction, online_ms = _followed(branches, several, annotator, truth, threshold)  # type: ignore[arg-type]
+        else:
+            scores = branches.session.click(click)
+            synchronise(segmenter)
+            online_ms = (time.perf_counter() - simulated) * 1e3
+            prediction = object_mask(scores, threshold, shape)
         y, x, positive = (-1, -1, False) if click is None else click
         row = ClickRow(
             click=index,
@@ -99,13 +157,36 @@ def run_episode(
             positive=bool(positive),
             iou=truth.iou(prediction),
             biou=truth.biou(prediction),
-            online_ms=round((answered - simulated) * 1e3, 4),
+            online_ms=round(online_ms, 4),
             simulate_ms=round((simulated - started) * 1e3, 4),
         )
         clicks.append(row)
         if protocol.stop_iou is not None and row.iou >= protocol.stop_iou:
             break
-    return replace(truth.empty, encode_ms=round(encode_ms, 4), clicks=tuple(clicks))
+    return tuple(clicks)
+
+
+def _followed(
+    branches: Branches, candidates: Sequence[Click], annotator: Extreme, truth: Truth, threshold: float
+) -> tuple[Click, np.ndarray, float]:
+    """Answer every candidate from the same state, go on from the best or the worst: its click, mask and time in ms."""
+    followed: tuple[float, Any, Click, np.ndarray, float] | None = None
+    for click in candidates:
+        session = branches.another()
+        began = time.perf_counter()
+        scores = session.click(click)
+        synchronise(branches.segmenter)
+        online_ms = (time.perf_counter() - began) * 1e3
+        prediction = object_mask(scores, threshold, truth.sample.mask.shape)
+        # An empty answer to an empty truth has no IoU: it is followed only where all answers are so.
+        value = np.nan_to_num(truth.iou(prediction), nan=0.0) * (1 if annotator.best else -1)
+        if followed is None or value > followed[0]:
+            followed = (value, session, click, prediction, online_ms)
+    assert followed is not None
+    _, session, click, prediction, online_ms = followed
+    branches.follow(session, click)
+    annotator.took(click)
+    return click, prediction, online_ms
 
 
 def failed_episode(sample: str, error: BaseException, fatal: bool = False) -> Episode:

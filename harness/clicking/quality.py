@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.clicking.limits import Guard
-from harness.clicking.loop import Truth, encode, failed_episode, run_episode
+from harness.clicking.loop import Truth, encode, failed_episode, run_episode, run_groups
 from harness.clicking.records import Episode, Result, Weights
 from harness.datasets.loader import prefetch
 from harness.errors import UserError
@@ -123,6 +123,11 @@ def _share_embedding(
             with guard.step(variant, sample.name):
                 session = protocol.annotator.start(sample)
                 episode = run_episode(segmenter, embedding, encode_ms, truth, session, protocol)
+            groups = []
+            for run_group in run_groups(segmenter, embedding, truth, protocol):
+                with guard.step(variant, sample.name):  # each episode has the whole time limit
+                    groups.append(run_group())
+            episode = replace(episode, groups=tuple(groups))
         except KeyboardInterrupt:
             raise
         except BaseException as error:

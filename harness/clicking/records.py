@@ -21,8 +21,8 @@ class ClickRow:
     """One click and what came of it.
 
     Attributes:
-        click: number within the episode, from 1.
-        y, x: pixel; -1 where the annotator found nothing to click and the decoder ran again.
+        click: number within the episode, from 1; 0: the mask that the episode began from.
+        y, x: pixel; -1 where the annotator found nothing to click and the decoder ran again, and in row 0.
         positive: whether the click marks the object.
         iou, biou: after this click, 0..1; NaN where truth and prediction are both empty.
         online_ms: time of the model's answer in the click loop.
@@ -40,6 +40,14 @@ class ClickRow:
 
 
 @dataclass(frozen=True)
+class GroupClicks:
+    """The clicks of a further episode of the same sample (`harness.clicking.groups`)."""
+
+    group: str
+    clicks: tuple[ClickRow, ...] = ()
+
+
+@dataclass(frozen=True)
 class Episode:
     """One sample clicked through by one variant, or why that was not possible.
 
@@ -54,6 +62,7 @@ class Episode:
         fatal: the error took its process along (crash, or a hang that nothing inside could end).
         clicks: in order.
         image: what several objects of one image have in common; "" in lines written before it was kept.
+        groups: further episodes of this sample, where the protocol has them.
     """
 
     sample: str
@@ -67,6 +76,7 @@ class Episode:
     traceback: str = ""
     fatal: bool = False
     image: str = ""
+    groups: tuple[GroupClicks, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """JSON-ready form; a failed episode has neither columns nor clicks, a good one no traceback."""
@@ -75,6 +85,8 @@ class Episode:
             return {**shown, "fatal": True} if self.fatal else shown
         whole = asdict(self)
         del whole["traceback"], whole["fatal"]
+        if not self.groups:
+            del whole["groups"]
         return whole
 
     @classmethod
@@ -89,11 +101,13 @@ class Episode:
             missing = {"height", "width", "object_share", "size_bin", "encode_ms", "error", "clicks"} - set(value)
             if missing:
                 raise BadRecord(f"no {sorted(missing)[0]!r}")
-        if [row.click for row in episode.clicks] != list(range(1, len(episode.clicks) + 1)):
-            raise BadRecord("clicks are not numbered 1, 2, …")
-        for row in episode.clicks:
-            if row.iou < 0 or row.iou > 1 or row.biou < 0 or row.biou > 1:  # NaN passes: an empty mask has no IoU
-                raise BadRecord(f"click {row.click} has an overlap outside 0..1")
+        for clicks in (episode.clicks, *(group.clicks for group in episode.groups)):
+            first = 0 if clicks and clicks[0].click == 0 else 1
+            if [row.click for row in clicks] != list(range(first, first + len(clicks))):
+                raise BadRecord("clicks are not numbered 1, 2, …")
+            for row in clicks:
+                if row.iou < 0 or row.iou > 1 or row.biou < 0 or row.biou > 1:  # NaN passes: an empty mask has no IoU
+                    raise BadRecord(f"click {row.click} has an overlap outside 0..1")
         return episode
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.clicking.recorded import RecordedClick
 from harness.clicking.recorded_rows import read_rows
-from harness.errors import UserError
+from harness.errors import UserError, near_miss
 from harness.text import visible
 
 
@@ -38,11 +38,12 @@ class Recording:
         return tuple(dict.fromkeys(user for of_users in self.episodes.values() for user in of_users))
 
 
-def read(path: str | os.PathLike[str], dataset: str | None = None) -> Recording:
+def read(path: str | os.PathLike[str], dataset: str | None = None, device: str | None = None) -> Recording:
     """The clicks of a file.
 
     Args:
         dataset: rows whose `dataset` is another one are left out; None: all rows.
+        device: only rows with this device; None: all rows.
 
     Raises:
         UserError: no such file, a column is missing, or a row is wrong; the message names file and line.
@@ -56,6 +57,11 @@ def read(path: str | os.PathLike[str], dataset: str | None = None) -> Recording:
             f"{path}: no row is of data set {dataset!r}; it holds {', '.join(map(repr, datasets))}. "
             "Give the file of this data set, or name one of these."
         )
+    if device is not None:
+        devices = sorted({row.device for row in kept if row.device})
+        kept = [row for row in kept if row.device == device]
+        if not kept:
+            raise UserError(f"{path}: no click was made with device {device!r}. {near_miss(device, devices)}")
     episodes: dict[str, dict[str, dict[int, RecordedClick]]] = {}
     for row in kept:
         episode = episodes.setdefault(row.sample, {}).setdefault(row.user, {})
@@ -75,10 +81,10 @@ def read(path: str | os.PathLike[str], dataset: str | None = None) -> Recording:
     }
     whole = {sample: of_users for sample, of_users in whole.items() if of_users}
     # Neither times nor devices change what is replayed.
-    told = [
+    replayed = [
         (sample, user, [(c.y, c.x, c.positive, c.height, c.width) for c in clicks])
         for sample, of_users in sorted(whole.items())
         for user, clicks in of_users.items()
     ]
-    digest = hashlib.sha256(repr(told).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+    digest = hashlib.sha256(repr(replayed).encode("utf-8", "backslashreplace")).hexdigest()[:16]
     return Recording(path, digest, whole, rows.left_out, datasets)

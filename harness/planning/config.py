@@ -131,7 +131,9 @@ class Config:
             raise UserError(
                 f"cannot read {override!r}: arguments look like key=value, for example +ablation=dha dataset.limit=3."
             )
-        return readable(override)
+        # Every data set takes start masks, a user's own too, without a line in its file.
+        plus = "++" if override.startswith("dataset.starts=") else ""
+        return readable(plus + override)
 
     @contextlib.contextmanager
     def _hydra(self) -> Iterator[list[str]]:
@@ -187,7 +189,7 @@ def build(config: Mapping[str, Any], what: str) -> Any:
         UserError: the class cannot be imported, does not take these arguments, or refuses their values.
     """
     try:
-        return instantiate(at_home(dict(config)), _convert_="all")
+        return instantiate(at_home(with_starts(dict(config), what)), _convert_="all")
     except Exception as error:
         # Hydra wraps whatever the constructor raised; the cause is what the user needs to read.
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ is not None else error
@@ -196,6 +198,16 @@ def build(config: Mapping[str, Any], what: str) -> Any:
         if isinstance(cause, (ValueError, TypeError, OSError, ImportError, SyntaxError, HydraException)):
             raise UserError(f"{what}: {_one_line(cause)}") from error
         raise cause from error
+
+
+def with_starts(config: dict[str, Any], what: str) -> dict[str, Any]:
+    """The configuration of a data set with `starts=DIR` as that of the same data set with start masks around it."""
+    if "starts" not in config or what.startswith(("variant", "protocol")):
+        return config
+    alone = {key: value for key, value in config.items() if key != "starts"}
+    if config["starts"] is None:
+        return alone
+    return {"_target_": "harness.datasets.starts.WithStarts", "dataset": alone, "starts": str(config["starts"])}
 
 
 def at_home(config: Any) -> Any:

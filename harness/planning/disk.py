@@ -19,7 +19,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.planning.config import Config, at_home
+from harness.planning.config import Config, at_home, with_starts
 
 PROJECT = frozenset({"baselines", "harness", "inter2former"})
 """Packages whose segmenters and data sets are built."""
@@ -55,7 +55,7 @@ class Trust:
             NotBuilt: a class that is not trusted, a Hydra keyword, an expression.
             Exception: whatever the class raises.
         """
-        return self._value(at_home(dict(config)), outermost=True)
+        return self._value(at_home(with_starts(dict(config), "")), outermost=True)
 
     def _value(self, value: Any, outermost: bool = False) -> Any:
         if isinstance(value, str):

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 TEXT = frozenset(
     {
         "root", "out", "name", "note", "weights", "init", "cache", "uri", "experiment", "folder", "images", "masks",
-        "split", "mask_suffix", "backbone", "title", "device",
+        "split", "starts", "file", "first_clicks", "user", "mask_suffix", "backbone", "title", "device",
     }
 )  # fmt: skip
 """Last parts of keys whose values are text whatever they look like: paths and names."""

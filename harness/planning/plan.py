@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.utils import get_object
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from harness.datasets.doubts import refuse_whole_images
+from harness.datasets.starts import WithStarts
 from harness.errors import UserError, near_miss
 from harness.planning import code
 from harness.planning.config import Config, build, overlay, plain
@@ -97,8 +98,12 @@ class Cell:
     @property
     def code(self) -> code.Code:
         """The code that decides this cell's numbers."""
-        objects = (self.data.dataset, self.protocol, self.protocol.annotator)
-        return code.of(tuple(sorted({*targets(self.variant.config), *(type(o).__module__ for o in objects)})))
+        dataset = self.data.dataset
+        inner = [dataset.dataset] if isinstance(dataset, WithStarts) else []
+        annotator = self.protocol.annotator
+        objects = (dataset, *inner, self.protocol, annotator)
+        modules = {type(o).__module__ for o in objects} | set(getattr(annotator, "modules", ()))
+        return code.of(tuple(sorted({*targets(self.variant.config), *modules})))
 
 
 @dataclass(frozen=True)
@@ -135,13 +140,16 @@ def make_plan(root: Config, config: DictConfig, picked: str | None = None) -> Pl
     if not isinstance(protocol, Protocol):
         raise UserError(f"protocol must build a harness.protocol.Protocol, not {type(protocol).__name__}.")
     _require_stable(protocol)
+    datasets = tuple(choose_datasets(root, config))
+    for data in datasets:
+        _require_usable(protocol, data)
     return Plan(
         name=config.ablation.name,
         title=config.ablation.title or "",
         base=base if base in names else None,
         isolate=bool(config.ablation.isolate),
         variants=tuple(variants),
-        datasets=tuple(choose_datasets(root, config)),
+        datasets=datasets,
         protocol=protocol,
     )
 
@@ -167,6 +175,19 @@ def _require_stable(protocol: Protocol) -> None:
     require_stable(annotator.record(), what, fix)
     if annotator.record() != annotator.record():
         raise UserError(f"{what}: its record() is another one at every call. {fix}")
+
+
+def _require_usable(protocol: Protocol, data: DatasetPlan) -> None:
+    """What the protocol needs of a data set: recorded clicks of it, masks to begin from."""
+    check = getattr(protocol.annotator, "check", None)
+    if callable(check):
+        check(data.dataset)
+    given = getattr(protocol.start_mask, "rule", "given") == "given"
+    if protocol.start == "mask" and given and not isinstance(data.dataset, WithStarts):
+        raise UserError(
+            f"protocol.start=mask: data set {data.name!r} has no masks to begin from. Give a folder of them "
+            "(dataset.starts=DIR, a NAME.png per sample), or let a rule make them (protocol.start_mask.rule=erode)."
+        )
 
 
 def _digest(dataset: Any, label: str) -> str:
@@ -284,7 +305,10 @@ def choose_datasets(root: Config, config: DictConfig) -> list[DatasetPlan]:
         )
     for label, override in ((str(k), v) for k, v in several.items()):
         settings = dict(override or {})
+        starts = settings.pop("starts", None)
         configs[label] = root.load("dataset", settings.pop("dataset", label), settings)
+        if starts is not None:
+            configs[label] = OmegaConf.merge(configs[label], {"starts": starts})  # type: ignore[assignment]
     if not configs:
         configs[""] = config.dataset
     plans = []

@@ -118,8 +118,28 @@ CLICK_COLUMNS = [
 ]  # fmt: skip
 """Columns of clicks.parquet, one row per sample and click. `code` ends in + where some of it was not committed."""
 
+GROUP_COLUMNS = [
+    "variant", "dataset", "sample", "group", "click", "y", "x", "positive", "iou", "biou", "online_ms", "simulate_ms",
+    "size_bin", "height", "width", "protocol", "cell", "protocol_version", "metrics_version", "image",
+]  # fmt: skip
+"""Columns of groups.parquet: the further episodes of each sample, one row per sample, group and click. The file is
+there only where the protocol has such episodes."""
+
 FAILURE_COLUMNS = ["stage", "variant", "dataset", "sample", "error"]
 """Columns of failures.csv."""
+
+
+def group_rows(header: CellHeader, episodes: Iterable[tuple[Episode, Origin]]) -> list[dict[str, Any]]:
+    """Rows of groups.parquet."""
+    of_cell = ("variant", "dataset", "protocol", "cell", "protocol_version", "metrics_version")
+    shared = {name: getattr(header, name) for name in of_cell}
+    rows = []
+    for episode, _ in episodes:
+        of_episode = {name: getattr(episode, name) for name in ("sample", "height", "width", "size_bin")}
+        of_episode["image"] = episode.image or episode.sample
+        for group in episode.groups:
+            rows += [{**shared, **of_episode, "group": group.group, **vars(click)} for click in group.clicks]
+    return rows
 
 
 def click_rows(header: CellHeader, episodes: Iterable[tuple[Episode, Origin]]) -> list[dict[str, Any]]:

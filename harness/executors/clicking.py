@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -59,12 +59,19 @@ class Clicking:
         stuck = self._start_again if restart else None
         self.guard = Guard(self.limit_s, underway, stuck, underway.last_words)
         self._watched = Watched(store.tell, lambda machine: self.machines.add(machine))
+        self._kept: dict[str, Any] = {}
         self._at, self._load = stages.now(), describe.load_average()
 
-    def through(self, data: DatasetPlan, cells: Mapping[Cell, CellFile], protocol: Protocol) -> None:
-        """Do the episodes that these cells of one data set lack."""
+    def through(
+        self,
+        data: DatasetPlan,
+        cells: Mapping[Cell, CellFile],
+        protocol: Protocol,
+        samples: Sequence[str] | None = None,
+    ) -> None:
+        """Do the episodes that these cells of one data set lack; with `samples` only those on these samples."""
         files = {cell.variant.name: (cell, file) for cell, file in cells.items()}
-        names = list(data.dataset.names)
+        names = list(data.dataset.names if samples is None else samples)
         pending = {(v, n) for v, (_, file) in files.items() for n in names if n not in file.done}
         if not pending:
             return
@@ -92,7 +99,7 @@ class Clicking:
             apart = self._suspects(work, names, files, pending, keep)
             segmenters = {}
             for variant in [v for v in files if v not in apart and any(p[0] == v for p in pending)]:
-                segmenter = self._build(files[variant][0])
+                segmenter = self._build_once(files[variant][0], keep=samples is not None)
                 if isinstance(segmenter, BaseException):
                     keep(Result(v, failed_episode(n, segmenter)) for v, n in _ordered(pending, names) if v == variant)
                 elif segmenter is None:
@@ -133,6 +140,14 @@ class Clicking:
             return apart | {variant}
         # A crash that does not come again there may have been anybody's; a mere kill was nobody's.
         return set(files) if death.crashed else apart
+
+    def _build_once(self, cell: Cell, keep: bool) -> Any:
+        """As `_build`; with `keep` a segmenter is built once for all shares of the samples."""
+        if not keep:
+            return self._build(cell)
+        if cell.key not in self._kept:
+            self._kept[cell.key] = self._build(cell)
+        return self._kept[cell.key]
 
     def _build(self, cell: Cell) -> Any:
         """The segmenter; None if it is untrained and not asked to click; what it raised if it cannot be built.

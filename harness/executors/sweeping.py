@@ -18,14 +18,16 @@ from harness.executors.underway import Underway
 from harness.machine.features import EMULATED, running_precision
 from harness.planning.config import plain
 from harness.planning.environment import named
-from harness.planning.plan import Cell, Plan
+from harness.planning.plan import Cell, DatasetPlan, Plan
 from harness.results import resuming, stages, summary
 from harness.results import tables as outcome
 from harness.results.cells import CellFile
 from harness.results.machines import Machines
 from harness.results.mlflow import live
+from harness.results.sequential import verdicts
 from harness.results.speeds import Speeds, seen
 from harness.results.store import Store
+from harness.scoring.sequential import looks, random_order
 
 
 class Sweep:
@@ -79,11 +81,33 @@ class Sweep:
             clicking = Clicking(self.config, self.store, self.machines, underway, self.console, self.restart)
             for data in self.plan.datasets:
                 here = {cell: file for cell, file in cells.items() if cell.data is data}
+                if self.plan.protocol.sequential and self.plan.base is not None:
+                    self._until_enough(clicking, data, here)
+                    continue
                 for cell_group in [[c] for c in here] if self.plan.isolate else [list(here)]:
                     clicking.through(data, {cell: here[cell] for cell in cell_group}, self.plan.protocol)
         finally:
             underway.close()
             self.machines.write()
+
+    def _until_enough(self, clicking: Clicking, data: DatasetPlan, cells: dict[Cell, CellFile]) -> None:
+        """Add samples in random order; a variant that is told from the base gets no more, the base as long as any."""
+        order = random_order(data.dataset.names)
+        open_cells, before = dict(cells), 0
+        for number in looks(len(order)):
+            clicking.through(data, open_cells, self.plan.protocol, order[before:number])
+            before = number
+            clicks, groups = outcome.rows_of(list(cells.items()))
+            found = verdicts(self.plan, data, clicks, groups)
+            waiting = {variant for variant, verdict in found.items() if verdict.outcome == "open"}
+            if not waiting:
+                break
+            names = {*waiting, self.plan.base}
+            open_cells = {cell: file for cell, file in cells.items() if cell.variant.name in names}
+        self._tell(
+            f"{data.name}: {before} of {len(order)} samples were looked at; "
+            + ", ".join(f"{v}: {found[v].outcome} after {found[v].samples}" for v in found)
+        )
 
     def _tell(self, text: str) -> None:
         self.console.print(markup(text), highlight=False, soft_wrap=True)

@@ -19,6 +19,8 @@ from harness.text import duration
 
 _METRICS = tuple(map(metric, ("noc85", "noc90", "noc95", "nof90", "miou5")))
 """Columns of the summary."""
+_FURTHER = ("rclicks_noc90", "rclicks_dgr90", "user1", "user_noc90", "worst_noc90", "best_noc90", "zero_noc90")
+"""Metrics of further episodes, shown where the protocol has them."""
 
 
 def print_summary(plan: Plan, tables: Tables, out: Path, seconds: float, console: Console) -> None:
@@ -46,12 +48,13 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
     )
     summary = summary[(summary["dataset"] == data.name) & (summary["size_bin"] == "all")]
     whole = len(data.dataset)
+    shown = [*_METRICS, *(metric(key) for key in _FURTHER if key in set(summary["metric"]))]
     samples = {name: int(rows["samples"].max()) for name, rows in summary.groupby("variant")}
     partial = len({samples.get(v.name, 0) for v in plan.variants} | {whole}) > 1
     table = Table(
         title=markup(
             f"{data.name}{note}: {whole} sample{'' if whole == 1 else 's'}, "
-            f"protocol {protocol.name}, up to {protocol.clicks} clicks"
+            f"protocol {protocol.label}, up to {protocol.clicks} clicks"
         ),
         caption=f"ranges: 95 % intervals (too few: below {FEWEST} images); times are medians of later clicks, ms"
         + ("; means are over each variant's own samples and do not rank variants" if partial else ""),
@@ -62,7 +65,7 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
     table.add_column("weights")
     if partial:
         table.add_column("samples", justify="right")
-    for record in _METRICS:
+    for record in shown:
         table.add_column(f"{record.title} %" if record.unit == "%" else record.title, justify="right")
     threads = _threads(tables.latency)
     for count in threads:
@@ -73,7 +76,7 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
     status = {str(v): str(s) for v, s in zip(known["variant"], known["weights_status"], strict=True)}
     for variant in plan.variants:
         rows = summary[summary["variant"] == variant.name].set_index("metric")
-        cells = [_value(rows, record) for record in _METRICS]
+        cells = [_value(rows, record) for record in shown]
         cells += [_latency(tables.latency, variant.name, count) for count in threads]
         if tables.flops is not None:
             cells.append(_gmacs(tables.flops, variant.name))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.clicking import starts
 from harness.planning.disk import Trust
 from harness.planning.environment import hide
 from harness.sample import Sample
@@ -123,11 +124,19 @@ class Replayer:
                 self._embeddings[key] = segmenter.encode(loaded.image)
             threshold = self.run.threshold
             threshold = float(segmenter.threshold) if threshold is None else threshold
-            steps = _steps(segmenter, threshold, self._embeddings[key], loaded, rows.sort_values("click"))
+            rows = rows.sort_values("click")
+            start = self._start(loaded) if len(rows) and int(rows["click"].iloc[0]) == 0 else None
+            steps = _steps(segmenter, threshold, self._embeddings[key], loaded, rows[rows["click"] > 0], start)
         except (Exception, SystemExit) as error:
             text = hide(" ".join(str(error).split()))
             raise CannotReplay(text or type(error).__name__) from error
         return Episode(variant, self.run.status(variant), dataset, loaded, steps, _difference(steps, loaded))
+
+    def _start(self, sample: Sample) -> np.ndarray:
+        """The mask that the episode of a sample began from."""
+        record = self.run.config.get("protocol")
+        settings = record.get("start") if isinstance(record, Mapping) else None
+        return starts.Rule(**dict(settings or {})).mask(sample)
 
     def _build(self, config: Mapping[str, Any]) -> Any:
         """The object that a configuration of the run names, if it may be built."""
@@ -155,8 +164,17 @@ def _config(configs: Mapping[str, dict[str, Any]], name: str) -> dict[str, Any]:
     return configs[name]
 
 
-def _steps(segmenter: Any, threshold: float, embedding: Any, sample: Sample, rows: pd.DataFrame) -> tuple[Step, ...]:
+def _steps(
+    segmenter: Any,
+    threshold: float,
+    embedding: Any,
+    sample: Sample,
+    rows: pd.DataFrame,
+    start: np.ndarray | None = None,
+) -> tuple[Step, ...]:
     session = segmenter.start(embedding)
+    if start is not None:
+        starts.begin(segmenter, session, start)
     steps = []
     for row in rows.to_dict("records"):
         click = None if row["y"] < 0 else Click(int(row["y"]), int(row["x"]), bool(row["positive"]))

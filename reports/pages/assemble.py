@@ -11,7 +11,7 @@ from harness.errors import UserError
 from harness.planning.disk import Trust
 from reports.episodes import apart, gallery, pictures
 from reports.pages import page
-from reports.plots import cost, parts, scaling
+from reports.plots import cost, parts, people, scaling
 from reports.plots import quality as plots
 from reports.plots.style import Plot
 from reports.read.frames import read
@@ -109,6 +109,7 @@ def all_plots(run: Run) -> list[Plot]:
     for dataset in run.datasets:
         if run.samples(dataset):
             drawn += [plots.iou_curves(run, dataset), plots.noc_against_time(run, dataset)]
+            drawn += [people.group_curves(run, dataset), people.click_map(run, dataset)]
             drawn += [plots.differences(run, dataset), plots.noc_histograms(run, dataset)]
     drawn += [parts.stacked(run), parts.roofline(run), cost.latency_by_size(run)]
     drawn += [cost.latency_over(run, "threads"), cost.latency_over(run, "resolution")]

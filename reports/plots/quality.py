@@ -38,6 +38,7 @@ def iou_curves(run: Run, dataset: str) -> Plot:
     rows = run.clicks[run.clicks["dataset"] == dataset]
     wide = len(run.variants) > 8
     with drawing(8.6 if wide else 6.4, 4.0) as (figure, (ax,)):
+        first = min(1, int(rows["click"].min())) if len(rows) else 1  # 0: episodes that begin from a mask
         lowest, last = 100.0, 1
         ends: list[str] = []
         for variant in run.variants:
@@ -64,7 +65,7 @@ def iou_curves(run: Run, dataset: str) -> Plot:
         for target in (90, 95):
             ax.axhline(target, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
         bottom = max(0, math.floor(lowest / 10) * 10)
-        ax.set(xlabel="Clicks", ylabel="Mean IoU (%)", xlim=(0.5, last + 0.5), ylim=(bottom, 101))
+        ax.set(xlabel="Clicks", ylabel="Mean IoU (%)", xlim=(first - 0.5, last + 0.5), ylim=(bottom, 101))
         ax.set_xticks([1, *range(5, last + 1, 5)] if last > 6 else range(1, last + 1))
         ax.set_title(title(run, dataset))
         legend(ax, len(run.variants))

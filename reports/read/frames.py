@@ -16,7 +16,7 @@ from harness.results import files
 from harness.results.csv_tables import read_csv
 from harness.results.parquet import read_parquet
 from reports.read.runs import Run
-from reports.read.schema import CLICKS, COMPARE, FAILURES, FLOPS, LATENCY, PARTS, SCALING, SUMMARY, TIMINGS
+from reports.read.schema import CLICKS, COMPARE, FAILURES, FLOPS, GROUPS, LATENCY, PARTS, SCALING, SUMMARY, TIMINGS
 
 NEWEST_SCHEMA = SCHEMA
 LARGEST = 8 << 20
@@ -54,7 +54,8 @@ def read(path: str | Path) -> Run:
         notes.append(f"The folder has schema {schema}, newer than this report's {NEWEST_SCHEMA}: update the harness.")
     clicks, failed = _clicks(folder, notes)
     clicks = _one_set_of_rules(clicks, config, notes)
-    summary, compare = _derived(folder, clicks, config, notes)
+    groups = _groups(folder, clicks, notes)
+    summary, compare = _derived(folder, clicks, groups, config, notes)
     latency = _csv(folder / "latency.csv", LATENCY, notes)
     notes += [*_contention(latency), *_older_timing(latency)]
     failures = _csv(folder / "failures.csv", FAILURES, notes, quiet=True)
@@ -75,6 +76,7 @@ def read(path: str | Path) -> Run:
         machine=machine,
         config=config,
         notes=tuple(notes),
+        groups=groups,
     )
 
 
@@ -181,6 +183,19 @@ def _clicks(folder: Path, notes: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]
     return _completed(frame, CLICKS, path, notes), failed
 
 
+def _groups(folder: Path, clicks: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """groups.parquet, of the cells whose clicks are shown; empty where there is none."""
+    path = folder / "groups.parquet"
+    if not path.exists():
+        return pd.DataFrame(columns=list(GROUPS)).astype({"group": str})
+    try:
+        frame = pd.read_parquet(path)
+    except Exception as error:  # pyarrow raises many types of its own
+        raise UserError(f"cannot read {path}: {error}. Repeat the sweep's command; it writes the file anew.") from error
+    frame = _completed(frame, GROUPS, path, notes)
+    return frame[frame["cell"].isin(set(clicks["cell"]))].reset_index(drop=True)
+
+
 def _from_cells(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of an unfinished sweep; lines that are none (a write in progress, damage) are left out."""
     from harness.results import cells
@@ -241,7 +256,7 @@ def _older_timing(latency: pd.DataFrame) -> list[str]:
 
 
 def _derived(
-    folder: Path, clicks: pd.DataFrame, config: Mapping[str, Any], notes: list[str]
+    folder: Path, clicks: pd.DataFrame, groups: pd.DataFrame, config: Mapping[str, Any], notes: list[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """summary.csv and compare.csv; made anew from the rows where they are missing or of older statistics."""
     from harness.protocol import DEFAULT_PRIMARY
@@ -268,10 +283,11 @@ def _derived(
         )
     else:
         notes.append("summary.csv was made anew from the rows.")
+    further = groups if len(groups) else None
     base = _nested(config, "ablation", "base") or (compare["base"].iloc[0] if len(compare) else None)
-    summary = _completed(tables.summary(clicks, dict(record or {})), SUMMARY, paths["summary"], notes)
+    summary = _completed(tables.summary(clicks, dict(record or {}), further), SUMMARY, paths["summary"], notes)
     if isinstance(base, str) and base in set(clicks["variant"]):
         compare = _completed(
-            tables.compare(clicks, str(base), dict(record or {}), primary), COMPARE, paths["compare"], notes
+            tables.compare(clicks, str(base), dict(record or {}), primary, further), COMPARE, paths["compare"], notes
         )
     return summary, compare

@@ -11,6 +11,7 @@ import pandas as pd
 
 from harness.protocol import DEFAULT_PRIMARY
 from harness.scoring.registry import metric
+from reports.read.schema import GROUPS
 
 RANKED = ("released", "trained here", "no weights")
 """Weight states whose quality may be ranked; random weights never are."""
@@ -29,6 +30,7 @@ class Run:
         scaling: latency_scaling.csv, fits of how time grows; empty where one size and thread count was timed.
         machine, config: machine.json and config.yaml as they are.
         source: setting of `python -m reports` that reads this run, where it is not a folder of the user's.
+        groups: groups.parquet, the further episodes of each sample; empty where the protocol has none.
         notes: what the folder lacks or what was filled in, one sentence each, shown on the page.
     """
 
@@ -47,6 +49,7 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     source: str = ""
+    groups: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(GROUPS)))
 
     @property
     def ablation(self) -> Mapping[str, Any]:

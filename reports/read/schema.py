@@ -34,6 +34,20 @@ CLICKS: dict[str, Any] = {
     "protocol_version": 1,
     "metrics_version": 1,
 }
+GROUPS: dict[str, Any] = {
+    "variant": None,
+    "dataset": None,
+    "sample": None,
+    "group": None,
+    "click": None,
+    "iou": None,
+    "y": -1,
+    "x": -1,
+    "height": 0,
+    "width": 0,
+    "cell": "",
+}
+"""Columns of groups.parquet that are used."""
 SUMMARY: dict[str, Any] = {
     "variant": None,
     "dataset": None,

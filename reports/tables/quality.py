@@ -12,7 +12,7 @@ from harness.scoring.ranking import Ranking
 from harness.scoring.registry import metric
 from reports.literature import systems
 from reports.read.runs import Run
-from reports.tables import baselines, cost, overview, published, readings
+from reports.tables import baselines, cost, overview, published, readings, robustness
 from reports.tables.cells import cell_of, count
 from reports.tables.table import Cell, Column, Row, Table, Value
 
@@ -201,6 +201,7 @@ ALL: dict[str, Callable[[Run], Table]] = {
     "overview": overview.overview,
     "failures": failures,
     "quality": quality,
+    "robustness": robustness.robustness,
     "compare": compared,
     "sizes": by_size,
     "latency": cost.latency,

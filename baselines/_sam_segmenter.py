@@ -145,6 +145,12 @@ class Session:
         self.previous = owner.answer(masks, quality, several)
         return self._restore(self.previous)
 
+    def copy(self) -> Session:
+        """Return another session in this state; neither changes the other."""
+        other = Session(self.segmenter, self.embedding)
+        other.clicks, other.previous, other.answers = [*self.clicks], self.previous, self.answers
+        return other
+
     def replace_prediction(self, mask: np.ndarray) -> None:
         """Take an (H, W) bool mask for the last answer."""
         frame, size = self.embedding.frame, self.segmenter.size

@@ -162,6 +162,12 @@ class Session:
         self.previous = torch.sigmoid(logits)
         return frame.restore(logits)
 
+    def copy(self) -> Session:
+        """Return another session in this state; neither changes the other."""
+        other = Session(self.net, self.embedding)
+        other.discs, other.previous = self.discs.clone(), self.previous
+        return other
+
     def replace_prediction(self, mask: np.ndarray) -> None:
         """Take an (H, W) bool mask for the last answer."""
         self.previous = self.embedding.frame.place(mask_plane(mask))

@@ -158,6 +158,12 @@ class Session:
         self.previous = self.net.decode(embedding.maps, embedding.code, points, kinds, self.previous)
         return frame.restore(self.previous)
 
+    def copy(self) -> Session:
+        """Return another session in this state; neither changes the other."""
+        other = Session(self.net, self.embedding)
+        other.clicks, other.previous = [*self.clicks], self.previous
+        return other
+
     def replace_prediction(self, mask: np.ndarray) -> None:
         """Take an (H, W) bool mask for the last answer."""
         h, w = self.embedding.maps[0].shape[2:]

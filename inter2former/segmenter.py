@@ -235,6 +235,12 @@ class Session:
         """Return what the parts did at the last click, in image pixels; empty unless the segmenter keeps a trace."""
         return overlays(self.trace, self._embedding.frame)
 
+    def copy(self) -> Session:
+        """Return another session in this state, without a trace; neither changes the other."""
+        other = Session(self._segmenter, self._embedding)
+        other.label = self.label.copy()
+        return other
+
     def replace_prediction(self, mask: np.ndarray) -> None:
         """Put a mask (H, W) bool in place of the last answer, as if it had stood: clicked pixels keep their label.
 

@@ -130,6 +130,7 @@ def _clicks(
 ) -> tuple[ClickRow, ...]:
     threshold = segmenter.threshold if protocol.threshold is None else protocol.threshold
     shape = truth.sample.mask.shape
+    extreme = annotator if isinstance(annotator, Extreme) else None
     branches = Branches(segmenter, embedding, start)
     prediction = np.zeros(shape, dtype=bool) if start is None else start
     clicks: list[ClickRow] = []
@@ -137,13 +138,13 @@ def _clicks(
         clicks.append(ClickRow(0, -1, -1, False, truth.iou(start), truth.biou(start), 0.0, 0.0))
     for index in range(1, protocol.clicks + 1):
         started = time.perf_counter()
-        several = annotator.candidates(prediction) if isinstance(annotator, Extreme) else None
+        several = None if extreme is None else extreme.candidates(prediction)
         click = annotator.click(prediction) if several is None else None
         simulated = time.perf_counter()
         if (click is None if several is None else not several) and not protocol.rerun_without_click:
             break
-        if several:
-            click, prediction, online_ms = _followed(branches, several, annotator, truth, threshold)  # type: ignore[arg-type]
+        if extreme is not None and several:
+            click, prediction, online_ms = _followed(branches, several, extreme, truth, threshold)
         else:
             scores = branches.session.click(click)
             synchronise(segmenter)

@@ -80,9 +80,10 @@ class Recorded:
 
     @property
     def label(self) -> str:
-        """What every table says beside the protocol's name."""
+        """What every table says beside the protocol's name: which clicks, and a part of their digest."""
         who = "first clicks" if self.replay == "first" else "all clicks"
-        return who if self.user is None else f"{who} of {visible(str(self.user))}"
+        whom = "" if self.user is None else f" of {visible(str(self.user))}"
+        return f"{who}{whom}, {self.digest[:6]}" if self.file is not None else who + whom
 
     def record(self) -> dict[str, Any]:
         """Machine-readable form; the file counts by what it holds."""

@@ -68,8 +68,14 @@ class Clicking:
         cells: Mapping[Cell, CellFile],
         protocol: Protocol,
         samples: Sequence[str] | None = None,
+        keep: bool = False,
     ) -> None:
-        """Do the episodes that these cells of one data set lack; with `samples` only those on these samples."""
+        """Do the episodes that these cells of one data set lack.
+
+        Args:
+            samples: only those on these samples.
+            keep: build each segmenter once for all calls.
+        """
         files = {cell.variant.name: (cell, file) for cell, file in cells.items()}
         names = list(data.dataset.names if samples is None else samples)
         pending = {(v, n) for v, (_, file) in files.items() for n in names if n not in file.done}
@@ -99,7 +105,7 @@ class Clicking:
             apart = self._suspects(work, names, files, pending, keep)
             segmenters = {}
             for variant in [v for v in files if v not in apart and any(p[0] == v for p in pending)]:
-                segmenter = self._build_once(files[variant][0], keep=samples is not None)
+                segmenter = self._build_once(files[variant][0], keep)
                 if isinstance(segmenter, BaseException):
                     keep(Result(v, failed_episode(n, segmenter)) for v, n in _ordered(pending, names) if v == variant)
                 elif segmenter is None:

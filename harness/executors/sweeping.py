@@ -81,7 +81,7 @@ class Sweep:
             clicking = Clicking(self.config, self.store, self.machines, underway, self.console, self.restart)
             for data in self.plan.datasets:
                 here = {cell: file for cell, file in cells.items() if cell.data is data}
-                if self.plan.protocol.sequential and self.plan.base is not None:
+                if self.plan.protocol.sequential:
                     self._until_enough(clicking, data, here)
                     continue
                 for cell_group in [[c] for c in here] if self.plan.isolate else [list(here)]:
@@ -95,7 +95,8 @@ class Sweep:
         order = random_order(data.dataset.names)
         open_cells, before = dict(cells), 0
         for number in looks(len(order)):
-            clicking.through(data, open_cells, self.plan.protocol, order[before:number])
+            for share in [{c: f} for c, f in open_cells.items()] if self.plan.isolate else [open_cells]:
+                clicking.through(data, share, self.plan.protocol, order[before:number], keep=not self.plan.isolate)
             before = number
             clicks, groups = outcome.rows_of(list(cells.items()))
             found = verdicts(self.plan, data, clicks, groups)

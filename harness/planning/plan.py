@@ -143,6 +143,11 @@ def make_plan(root: Config, config: DictConfig, picked: str | None = None) -> Pl
     datasets = tuple(choose_datasets(root, config))
     for data in datasets:
         _require_usable(protocol, data)
+    if protocol.sequential and (base not in names or len(names) < 2):
+        raise UserError(
+            "protocol.sequential=true stops when variants are told from the base, and this sweep has no two of them. "
+            "Give an ablation with a base (+ablation=NAME), or leave it out."
+        )
     return Plan(
         name=config.ablation.name,
         title=config.ablation.title or "",

@@ -40,6 +40,7 @@ def print_summary(plan: Plan, tables: Tables, out: Path, seconds: float, console
 
 def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Console) -> None:
     protocol = plan.protocol
+    label = getattr(protocol, "label", protocol.name)
     note = f" ({data.note})" if data.note else ""
     summary = (
         tables.summary
@@ -54,7 +55,7 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
     table = Table(
         title=markup(
             f"{data.name}{note}: {whole} sample{'' if whole == 1 else 's'}, "
-            f"protocol {protocol.label}, up to {protocol.clicks} clicks"
+            f"protocol {label}, up to {protocol.clicks} clicks"
         ),
         caption=f"ranges: 95 % intervals (too few: below {FEWEST} images); times are medians of later clicks, ms"
         + ("; means are over each variant's own samples and do not rank variants" if partial else ""),

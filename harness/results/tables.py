@@ -93,7 +93,7 @@ def write(plan: Plan, cells: Sequence[tuple[Cell, CellFile]], tables: Tables, st
         tables.summary = summary(tables.clicks, record, tables.groups)
         store.write_table("summary.csv", tables.summary)
         if plan.base is not None:
-            judge = None
+            judge: Callable[[pd.DataFrame], pd.DataFrame] | None = None
             if plan.protocol.sequential:
                 found = {d.name: sequential.verdicts(plan, d, tables.clicks, tables.groups) for d in plan.datasets}
                 store.write_table("sequential.csv", sequential.table(plan, found))

@@ -173,6 +173,8 @@ def test_a_sequential_sweep_stops_and_goes_on_without(tmp_path):
     """Discs of radius 12 and 6 differ on every sample; a part of 80 decides."""
     settings = ["dataset.count=80", "dataset.size=200", "protocol.clicks=5", "protocol.primary=miou5"]
     assert run(tmp_path, *settings, "protocol.sequential=true") == 0
+    with pytest.raises(UserError, match="this sweep has no two of them"):
+        run(tmp_path, *settings, "protocol.sequential=true", "variants=[wide]")
     (row,) = pd.read_csv(tmp_path / "sequential.csv").to_dict("records")
     assert row["outcome"] == "decided" and 20 <= row["samples"] < row["of"] == 80
     assert row["low"] <= row["difference"] <= row["high"] and row["low"] * row["high"] > 0 and row["p_value"] <= 0.05

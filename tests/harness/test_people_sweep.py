@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import reports
 from harness import sweep
 from harness.clicking.recorded import RecordedClick, Writer
 from harness.clicking.records import ClickRow, Episode, GroupClicks
 from harness.errors import UserError
 from harness.planning.disk import Trust
 from reports.episodes.replay import Replayer
+from reports.pages.assemble import build
 from reports.plots import people
 from reports.read.frames import read
 
@@ -67,6 +67,7 @@ def test_the_same_command_resumes_and_another_map_is_another_cell(rclicks, capsy
     assert {p.name: p.stat().st_mtime_ns for p in (rclicks / "cells").glob("*.jsonl")} == before
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_rows(rclicks, tmp_path):
     """Each job reads its share of the protocol from a file, and its episodes come back through one."""
     assert (
@@ -87,7 +88,7 @@ def test_an_episode_with_groups_survives_its_file():
 
 
 def test_the_page_has_table_curves_and_map(rclicks, tmp_path):
-    page = reports.build(rclicks, tmp_path, episodes_s=0).read_text()
+    page = build(rclicks, tmp_path, episodes_s=0).read_text()
     for text in (
         "Robustness to who clicks",
         "poor imitation of people",

@@ -189,10 +189,15 @@ def _groups(folder: Path, clicks: pd.DataFrame, notes: list[str]) -> pd.DataFram
     if not path.exists():
         return pd.DataFrame(columns=list(GROUPS)).astype({"group": str})
     try:
-        frame = pd.read_parquet(path)
+        frame = read_parquet(path)
     except Exception as error:  # pyarrow raises many types of its own
         raise UserError(f"cannot read {path}: {error}. Repeat the sweep's command; it writes the file anew.") from error
     frame = _completed(frame, GROUPS, path, notes)
+    frame["group"] = frame["group"].astype(str)
+    numbers = {
+        name: pd.to_numeric(frame[name], errors="coerce") for name in ("click", "iou", "y", "x", "height", "width")
+    }
+    frame = frame.assign(**numbers).dropna(subset=["click", "iou"])
     return frame[frame["cell"].isin(set(clicks["cell"]))].reset_index(drop=True)
 
 

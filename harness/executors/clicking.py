@@ -68,13 +68,13 @@ class Clicking:
         cells: Mapping[Cell, CellFile],
         protocol: Protocol,
         samples: Sequence[str] | None = None,
-        keep: bool = False,
+        reuse: bool = False,
     ) -> None:
         """Do the episodes that these cells of one data set lack.
 
         Args:
             samples: only those on these samples.
-            keep: build each segmenter once for all calls.
+            reuse: build each segmenter once for all calls.
         """
         files = {cell.variant.name: (cell, file) for cell, file in cells.items()}
         names = list(data.dataset.names if samples is None else samples)
@@ -105,7 +105,7 @@ class Clicking:
             apart = self._suspects(work, names, files, pending, keep)
             segmenters = {}
             for variant in [v for v in files if v not in apart and any(p[0] == v for p in pending)]:
-                segmenter = self._build_once(files[variant][0], keep)
+                segmenter = self._build_once(files[variant][0], reuse)
                 if isinstance(segmenter, BaseException):
                     keep(Result(v, failed_episode(n, segmenter)) for v, n in _ordered(pending, names) if v == variant)
                 elif segmenter is None:
@@ -147,9 +147,9 @@ class Clicking:
         # A crash that does not come again there may have been anybody's; a mere kill was nobody's.
         return set(files) if death.crashed else apart
 
-    def _build_once(self, cell: Cell, keep: bool) -> Any:
-        """As `_build`; with `keep` a segmenter is built once for all shares of the samples."""
-        if not keep:
+    def _build_once(self, cell: Cell, reuse: bool) -> Any:
+        """As `_build`; with `reuse` a segmenter is built once for all shares of the samples."""
+        if not reuse:
             return self._build(cell)
         if cell.key not in self._kept:
             self._kept[cell.key] = self._build(cell)

@@ -96,7 +96,7 @@ class Sweep:
         open_cells, before = dict(cells), 0
         for number in looks(len(order)):
             for share in [{c: f} for c, f in open_cells.items()] if self.plan.isolate else [open_cells]:
-                clicking.through(data, share, self.plan.protocol, order[before:number], keep=not self.plan.isolate)
+                clicking.through(data, share, self.plan.protocol, order[before:number], reuse=not self.plan.isolate)
             before = number
             clicks, groups = outcome.rows_of(list(cells.items()))
             found = verdicts(self.plan, data, clicks, groups)

@@ -102,6 +102,11 @@ class Protocol:
             parts.append(getattr(self.start_mask, "label", "from given masks"))
         return f"{self.name} ({', '.join(parts)})" if parts else self.name
 
+    @property
+    def episodes(self) -> int:
+        """Episodes of each sample that are known beforehand, for estimates; those of recorded users are not."""
+        return 1 + int(getattr(self.annotator, "further", 0)) + (self.start == "mask")
+
     def metrics(self) -> list[str]:
         """Names of the metrics that rows of this protocol give, as in summary.csv."""
         kinds = kinds_of(self.record())

@@ -39,6 +39,11 @@ class Extremes:
             raise UserError(f"protocol.annotator.k={self.k!r}: a whole number of candidates from 2.")
 
     @property
+    def further(self) -> int:
+        """What the further episodes of a sample cost, in episodes of one answer a click."""
+        return 2 * self.k
+
+    @property
     def label(self) -> str:
         """What every table says beside the protocol's name."""
         return f"best and worst of {self.k}"

@@ -43,6 +43,7 @@ class RClicks:
     first_clicks: str | None = None
     dataset: str | None = None
     name = "rclicks"
+    further = len(GROUPS)
     _map: Map = field(init=False, repr=False, compare=False)
     _map_record: dict[str, Any] | str = field(init=False, repr=False)
     _people: Recorded | None = field(init=False, repr=False)

@@ -55,6 +55,9 @@ def show(plan: Plan, config: DictConfig, console: Console) -> None:
         samples = len(cell.data.dataset)
         speed, source = speeds.of(cell)
         seconds = None if speed is None else speed.seconds(most)
+        if speed is not None and seconds is not None:  # all episodes of a sample share one encoding
+            encode = (speed.encode_ms or 0.0) / 1e3
+            seconds = encode + plan.protocol.episodes * (seconds - encode)
         times.append(None if seconds is None else seconds * samples)
         table.add_row(
             cell.key[:8],
@@ -62,7 +65,7 @@ def show(plan: Plan, config: DictConfig, console: Console) -> None:
             markup(f"{cell.data.name} ({cell.data.note})" if cell.data.note else cell.data.name),
             str(samples),
             markup(speed.weights if speed else ""),
-            str(samples * most),
+            str(samples * most * plan.protocol.episodes),
             "unknown" if times[-1] is None else f"{duration(times[-1])} {source}".rstrip(),
         )
     console.print(table)
@@ -83,9 +86,9 @@ def _summary(plan: Plan, config: DictConfig, measure: Mapping[str, Any], times: 
         )
     if measure.get("flops"):
         parts.append("FLOPs on top")
-    lines = [f"protocol {plan.protocol.name}, out={config.out}; {'; '.join(parts)}."]
+    lines = [f"protocol {plan.protocol.label}, out={config.out}; {'; '.join(parts)}."]
     if measure.get("quality", True):
-        rows = sum(len(cell.data.dataset) for cell in plan.cells) * plan.protocol.clicks
+        rows = sum(len(cell.data.dataset) for cell in plan.cells) * plan.protocol.clicks * plan.protocol.episodes
         lines.append(
             f"Disk: at most {rows} rows of clicks, about {_size(rows * BYTES_A_CLICK)}, and the report; "
             f"{_size(_free(Path(str(config.out))))} are free there."

@@ -195,6 +195,8 @@ def test_the_record_and_the_label_tell_starts_apart_and_leave_old_ones_alone():
     assert from_mask().label == "ritm (from masks: erode, IoU 0.7)"
     assert from_mask().record()["start"] == {"rule": "erode", "iou": 0.7, "seed": 0}
     assert Protocol("ritm", Ritm(), start="mask").record()["start"] == {"rule": "given"}
+    assert [Protocol("x", a).episodes for a in (Ritm(), RClicks(), Extremes(3))] == [1, 11, 7]
+    assert from_mask().episodes == 2
     assert Protocol("x", RClicks()).label == "x (map distance)"
     assert Protocol("x", Extremes(k=3)).label == "x (best and worst of 3)"
     for settings, message in (({"start": "masks"}, "Did you mean 'mask'"), ({"sequential_width": 0}, "above 0")):

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from page_in_browser import ROWS, chromium, click_at, clicks_in, settled, until, watched
-from served_page import Client, Served, disc
+from served_page import Client, Served, disc, wait_for
 
 from harness.clicking import recording
 from harness.clicking.recorded_rows import read_rows
+from harness.clickpage import answers
 from harness.scoring.metrics import iou
 
 
@@ -199,3 +200,29 @@ def test_a_server_that_is_gone_is_said(browser: Any, tmp_path: Path) -> None:
     tab.mouse.click(box["x"] + 5, box["y"] + 5)
     until(tab, "document.querySelector('#trouble').textContent.includes('does not answer')")
     tab.close()
+
+
+def test_parts_and_switches_of_a_model(browser: Any, tmp_path: Path) -> None:
+    with Served(tmp_path, variant="variant=inter2former_lite") as page:
+        tab = watched(browser, page.url)
+        click_at(tab, 20, 20)
+        drawing = "document.querySelector('canvas').toDataURL()"
+        for name in ("DPE box", "DLU box", "Boundary tokens", "Experts"):
+            before = tab.evaluate(drawing)
+            tab.get_by_label(name).check()
+            wait_for(lambda before=before: tab.evaluate(drawing) != before)
+        assert [box.get_attribute("data-layer") for box in tab.locator("#layers [data-layer]").all()] == [
+            "DPE box", "DLU box", "Boundary tokens", "Experts",
+        ]  # fmt: skip
+        tab.get_by_label("dha", exact=True).select_option("bsq")
+        until(tab, "document.querySelector('.pane h2').textContent === 'inter2former_lite dha=bsq'")
+        settled(tab)
+        assert tab.get_by_label("dha", exact=True).input_value() == "bsq" and clicks_in(tab) == 1
+        tab.get_by_label("dha", exact=True).select_option("on")
+        until(tab, "document.querySelector('.pane h2').textContent === 'inter2former_lite'")
+        settled(tab)
+        assert tab.troubles == []
+        tab.close()
+    rows = answers.read(tmp_path / "answers.csv")
+    assert [row.variant for row in rows] == ["inter2former_lite", "inter2former_lite dha=bsq", "inter2former_lite"]
+    assert rows[0].mask == rows[2].mask

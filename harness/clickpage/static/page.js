@@ -118,6 +118,7 @@ function showVariant(pane, variant, number) {
   pane.known = known;
   pane.switches.replaceChildren(...(state.rules.study ? [] : variant.switches).map((one) => {
     const choice = make("select", {}, ...one.values.map((value) => make("option", { value, textContent: value, selected: value === one.value })));
+    choice.setAttribute("aria-label", one.name);
     choice.addEventListener("change", async () => {
       began = null;
       await wire.send("switch", { variant: number, name: one.name, value: choice.value });

@@ -12,10 +12,10 @@ import torch
 from page_in_browser import ROWS, chromium, click_at, settled, until, watched
 from served_page import Served
 
-from harness.clicking import recording
+from harness.clicking.people import Recorded
 from harness.clickpage import answers, masks
 from harness.planning.config import Config, build, plain
-from harness.segmenter import Click
+from harness.scoring.metrics import iou
 from reports.__main__ import run as command
 
 STUDY = """\
@@ -72,19 +72,21 @@ def test_a_study_of_ten_scenes_yields_the_table_and_the_replay(
         until(tab, "document.querySelector('h1').textContent.startsWith('Finished')")
         assert tab.troubles == []
         tab.close()
-    episodes = recording.read(tmp_path / "out" / "clicks.csv", "scenes").episodes
     rows = answers.read(tmp_path / "out" / "answers.csv")
-    last = {(row.image, row.variant, row.click, row.y, row.x): row for row in rows}
+    last = {(row.image, row.variant, row.click, row.y, row.x, row.positive): row for row in rows}
+    people = Recorded(str(tmp_path / "out" / "clicks.csv"), user="anna", replay="all")
     for variant, dha in (("hybrid", "on"), ("bsq", "bsq")):
         segmenter = build(plain(Config().load("variant", "inter2former_lite", {"dha": dha})), variant)
         for name in dataset.names:
             sample = dataset.load(name)
-            session = segmenter.start(segmenter.encode(sample.image))
-            assert [c.positive for c in episodes[name]["anna"]] == [True, False]
-            for recorded in episodes[name]["anna"]:
-                click: Click = recorded.on(sample.mask.shape)
+            session, annotator = segmenter.start(segmenter.encode(sample.image)), people.start(sample)
+            mask = np.zeros(sample.mask.shape, bool)
+            for number, positive in ((1, True), (2, False)):
+                click = annotator.click(mask)
                 mask = session.click(click) > segmenter.threshold
-                assert last[name, variant, recorded.click, click.y, click.x].mask == masks.digest(mask)
+                assert click.positive == positive
+                row = last[(name, variant, number, *click)]
+                assert row.mask == masks.digest(mask) and row.iou == pytest.approx(iou(mask, sample.mask), abs=1e-6)
     assert command([f"study={file}"]) == 0
     printed = capsys.readouterr().out
     lines = [[cell.strip() for cell in line.split("|")] for line in printed.splitlines() if "| anna" in line]

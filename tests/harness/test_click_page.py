@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -269,3 +270,10 @@ def test_what_the_command_refuses(tmp_path: Path) -> None:
 def test_one_user_clicks_in_one_place(served: Served) -> None:
     said = refusal("variant=disc", "dataset=squares", f"out={served.out}", "port=0")
     assert "user 'me' clicks in" in said and "already" in said
+
+
+def test_it_ends_as_every_command_does(tmp_path: Path) -> None:
+    page = Served(tmp_path)
+    page.process.send_signal(signal.SIGINT)
+    said, _ = page.process.communicate(timeout=60)
+    assert page.process.returncode == 130 and "Everything finished so far is on disk" in " ".join(said.split())

@@ -187,3 +187,47 @@ def test_switching_a_part_answers_anew(tmp_path: Path) -> None:
         "lite",
         "lite routing=executed",
     ]
+
+
+class Still:
+    """A variant that answers with nothing, at once."""
+
+    encoder_key, threshold = "still", 0.0
+
+    def encode(self, image: np.ndarray) -> np.ndarray:
+        return np.zeros(image.shape[:2], np.float32)
+
+    def start(self, embedding: np.ndarray) -> Still:
+        self.scores = embedding
+        return self
+
+    def click(self, click: Click) -> np.ndarray:
+        return self.scores
+
+
+def no_space(*_: object) -> int:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_click_that_is_not_on_disk_is_no_click(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk: the person is told, and what they see is what is recorded."""
+    monkeypatch.setattr(Variant, "make", lambda self: Still())
+    panes = pane.build([Variant("still", {"_target_": "x"})])
+
+    async def clicked() -> None:
+        desk = Desk(pictures.SamplePictures(Scenes(count=1, longest=64), "scenes"), panes, tmp_path, "me", Rules())
+        turn = await desk.look()
+        turn = await desk.click(turn.state.revision, Click(1, 2, True), "pc")
+        whole = (tmp_path / "clicks.csv").read_bytes()
+        with monkeypatch.context() as full:
+            full.setattr("os.write", no_space)
+            for action in (desk.click(turn.state.revision, Click(3, 4, True), "pc"), desk.undo(1, "pc")):
+                with pytest.raises(UserError, match="No space left on device"):
+                    await action
+        assert (await desk.look()).state.clicks == (Click(1, 2, True),)
+        assert (tmp_path / "clicks.csv").read_bytes() == whole
+        turn = await desk.click(turn.state.revision, Click(3, 4, True), "pc")
+        assert turn.state.clicks == (Click(1, 2, True), Click(3, 4, True))
+        desk.close()
+
+    asyncio.run(clicked())

@@ -101,10 +101,16 @@ def build(
         return module.eval(), _weights.UNTRAINED
     path = Path(found)
     state, status = _read(path, name, module)
-    _weights.load(module, state, path, name, optional="backbone.trunk.")
+    try:
+        _weights.load(module, state, path, name, optional=TRUNK)
+    except _weights.WeightsError as error:
+        error.shapes = {key: tuple(value.shape) for key, value in state.items()}
+        raise
     return module.eval(), status
 
 
+TRUNK = "backbone.trunk."
+"""Beginning of the pretrained trunk's entries, which a file may leave out."""
 _OF_OTHER_DECODERS = ("backbone.levels.", "edge_detector.")
 
 
@@ -161,6 +167,13 @@ class LiteSegmenter(Generic[Net]):
         self.parameters = _weights.count(module)
         self.weights_digest = _weights.digest(module)
         self.encoder_key = f"{self.shared()} {target_size} {precision}"
+
+    @classmethod
+    def would_fit(cls, shapes: _weights.Shapes, **_: Any) -> bool:
+        """Whether a file with these tensors is one of this network's; it may lack the pretrained trunk."""
+        own = _weights.skeleton(cls.network, "fp32")
+        held = {key: shape for key, shape in shapes.items() if key in own or not key.startswith(_OF_OTHER_DECODERS)}
+        return {**{key: own[key] for key in own if key.startswith(TRUNK)}, **held} == own
 
     def shared(self) -> str:
         """Name and digest of all that an embedding depends on."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from transformers import Sam2Config, Sam2Model, Sam3TrackerConfig, Sam3TrackerModel
+from transformers import Sam2Config, Sam2Model
 
 from baselines._images import MEAN, STD
 
@@ -93,6 +93,8 @@ def build_sam2(model: str, size: int) -> nn.Module:
 
 def build_sam3() -> nn.Module:
     """Return transformers' Sam3TrackerModel as released with SAM 3, without trained weights."""
+    from transformers import Sam3TrackerConfig, Sam3TrackerModel  # younger than SAM 2 in transformers
+
     return Sam3TrackerModel(Sam3TrackerConfig())
 
 

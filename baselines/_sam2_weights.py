@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from baselines import _weights
-from baselines._sam2_build import TRUNKS, complete
+from baselines._sam2_build import complete
 
 VIDEO_ONLY = (
     # official names
@@ -92,23 +91,12 @@ def prepare(build: Callable[[], nn.Module], weights: str | None, seed: int, name
     """Return the module in eval mode without gradients, and its weights status.
 
     Raises:
-        WeightsError: no weights there, or they do not fit; where they are another size's, it says which.
+        WeightsError: no weights there, or they do not fit.
     """
+    module, status = _weights.prepare(build, weights, seed, name, _INITIAL, named=named)
     if weights is None:
-        module, status = _weights.prepare(build, None, seed, name, _INITIAL)
         state = module.state_dict()
         state[_CODE[1]].copy_(state[_CODE[0]])
-    else:
-        path = Path(weights)
-        held, status = _weights.read(path, name)
-        state = named(held)
-        with torch.device("meta"):
-            module = build()
-        try:
-            _weights.load(module, state, path, name)
-        except _weights.WeightsError as error:
-            raise _weights.WeightsError(f"{error}{_hint(state, name)}") from error
-        module.eval().requires_grad_(False)
     complete(module)
     return module, status
 
@@ -150,13 +138,3 @@ def _renamed(key: str) -> str:
     for pattern, name in _RULES:
         key = pattern.sub(name, key)
     return key
-
-
-def _hint(state: Mapping[str, Tensor], name: str) -> str:
-    """Say whose weights these are, where the trunk's width and depth tell."""
-    width = state.get("vision_encoder.backbone.patch_embed.projection.weight")
-    blocks = {key.split(".")[3] for key in state if key.startswith("vision_encoder.backbone.blocks.")}
-    for model, trunk in TRUNKS.items():
-        if width is not None and width.shape[0] == trunk.width and len(blocks) == sum(trunk.depths):
-            return "" if model in name else f"; these are weights of {model}"
-    return ""

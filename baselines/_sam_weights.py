@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from baselines import _weights
@@ -82,14 +80,7 @@ def prepare(build: Callable[[], nn.Module], weights: str | None, seed: int, name
     Raises:
         WeightsError: no weights there, or they do not fit.
     """
-    if weights is None:
-        return _weights.prepare(build, None, seed, name, INITIAL)
-    path = Path(weights)
-    state, status = _weights.read(path, name)
-    with torch.device("meta"):
-        module = build()
-    _weights.load(module, named(state), path, name)
-    return module.eval().requires_grad_(False), status
+    return _weights.prepare(build, weights, seed, name, INITIAL, named=named)
 
 
 def named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

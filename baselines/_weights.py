@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
+import functools
 import hashlib
 import math
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -21,8 +22,20 @@ _STATUS = "weights_status"
 Initial = Callable[[tuple[int, ...], torch.Generator], Tensor]
 
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""Names and shapes of a file's tensors."""
+Named = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+
+
 class WeightsError(ValueError):
-    """A weight file that is absent, damaged, or belongs to another model; the message is one line."""
+    """A weight file that is absent, damaged, or belongs to another model; the message is one line.
+
+    Attributes:
+        shapes: what the file holds, where it is sound but of another model; the harness asks every system's
+            `would_fit` with it.
+    """
+
+    shapes: Shapes | None = None
 
 
 def prepare(
@@ -32,6 +45,7 @@ def prepare(
     name: str,
     initial: Mapping[str, Initial] | None = None,
     derived: tuple[str, ...] = (),
+    named: Named | None = None,
 ) -> tuple[nn.Module, str]:
     """Return a module in eval mode without gradients, and its weights status.
 
@@ -42,6 +56,7 @@ def prepare(
         name: of the system, for messages.
         initial: random values of entries that `initialise` would treat otherwise, by the end of their key.
         derived: ends of keys that a released file may hold though they follow from the architecture.
+        named: gives a file's entries the module's names, whichever of the known ones they have.
 
     Raises:
         WeightsError: the file does not fit.
@@ -53,9 +68,28 @@ def prepare(
         initialise(module, seed, initial or {})
         status = UNTRAINED
     else:
-        state, status = read(weights, name)
-        load(module, state, Path(weights), name, derived)
+        held, status = read(weights, name)
+        try:
+            load(module, named(held) if named else held, Path(weights), name, derived)
+        except WeightsError as error:
+            error.shapes = {key: tuple(value.shape) for key, value in held.items()}
+            raise
     return module.eval().requires_grad_(False), status
+
+
+@functools.cache
+def skeleton(build: Callable[..., nn.Module], *arguments: Any) -> Shapes:
+    """Names and shapes of a module's state, without memory for its values."""
+    with torch.device("meta"):
+        return {key: tuple(value.shape) for key, value in build(*arguments).state_dict().items()}
+
+
+def fits(shapes: Shapes, own: Shapes, derived: tuple[str, ...] = (), named: Named = dict) -> bool:
+    """Whether a file's entries are those of a `skeleton`; `derived` and `named` as for `prepare`."""
+    with torch.device("meta"):
+        held = named({key: torch.empty(shape) for key, shape in shapes.items()})
+    held = {key: value for key, value in held.items() if key in own or not key.endswith(derived or ("\0",))}
+    return held.keys() == own.keys() and all(tuple(held[key].shape) == shape for key, shape in own.items())
 
 
 def read(path: str | Path, name: str = "this model") -> tuple[dict[str, Tensor], str]:
@@ -100,9 +134,8 @@ def load(
             parts.append(f"{len(missing)} of {len(own)} expected keys are missing ({_some(missing)})")
         if surplus:
             parts.append(f"{len(surplus)} are unknown ({_some(surplus)})")
-        if missing and surplus:
-            nearest = difflib.get_close_matches(missing[0], surplus[:2000], n=1, cutoff=0.0)[0]
-            parts.append(f"nearest to {missing[0]} is {weightfiles.shown(nearest)}")
+        if missing or surplus:
+            parts.append(weightfiles.nearest(missing, surplus, list(own), list(state)))
         if shapes:
             key = shapes[0]
             got, expected = tuple(state[key].shape), tuple(own[key].shape)

@@ -148,6 +148,11 @@ class EfficientSam:
             "decoder": module.mask_decoder,
         }
 
+    @staticmethod
+    def would_fit(shapes: _weights.Shapes, model: str = "ti", **_: Any) -> bool:
+        """Whether a file with these tensors is one of this network's."""
+        return _weights.fits(shapes, _weights.skeleton(EfficientSamNet, WIDTHS[model]))
+
     def save(self, path: str) -> None:
         """Write the weights to a .safetensors file that `weights` takes back."""
         _weights.save(self.module, path, self.weights_status)

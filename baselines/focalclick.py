@@ -156,6 +156,11 @@ class FocalClick:
         if not isinstance(module.feature_extractor, SegFormer):
             self.parts["clicks"] = module.maps_transform
 
+    @staticmethod
+    def would_fit(shapes: _weights.Shapes, model: str = "segformer_b0_s2", **_: Any) -> bool:
+        """Whether a file with these tensors is one of this network's."""
+        return _weights.fits(shapes, _weights.skeleton(FocalClickNet, model))
+
     def save(self, path: str) -> None:
         """Write the weights to a .safetensors file that `weights` takes back."""
         _weights.save(self.module, path, self.weights_status)
@@ -191,8 +196,8 @@ class Session:
         self.view: Box = (0, self.image.shape[2], 0, self.image.shape[3])
         self.focus: Box = self.view
         size = segmenter.size
-        self._cut = Kept(
-            lambda region: _zoom.cut(self.image, region or _zoom.whole(*self.image.shape[2:]), (size, size))
+        self._seen = Kept(
+            lambda region: normalise(_zoom.cut(self.image, region or _zoom.whole(*self.image.shape[2:]), (size, size)))
         )
 
     def start_from(self, mask: np.ndarray) -> None:
@@ -238,7 +243,7 @@ class Session:
         points = _into(self.points, _box(crop), owner.size)
         discs = draw_discs(points, *size, owner.radius)[None]
         prompts = torch.cat([_zoom.cut(self.previous, crop, size), discs], dim=1)
-        coarse, features = owner.module.coarse(normalise(self._cut.get(crop)), prompts)
+        coarse, features = owner.module.coarse(self._seen.get(crop), prompts)
         probability = bilinear(torch.sigmoid(coarse), *_zoom.extent(crop), align_corners=True)
         if self.region is not None:
             probability = _zoom.paste(probability, self.region, height, width)

@@ -223,6 +223,11 @@ class HRSAM:
             "decoder": module.decode_head,
         }
 
+    @staticmethod
+    def would_fit(shapes: _weights.Shapes, variant: str = "hrsam_plusplus", **_: Any) -> bool:
+        """Whether a file with these tensors is one of this network's."""
+        return _weights.fits(shapes, _weights.skeleton(HRSAMNet, variant == "hrsam_plusplus"))
+
     def save(self, path: str) -> None:
         """Write the weights to a .safetensors file that `weights` takes back."""
         _weights.save(self.module, path, self.weights_status)

@@ -123,6 +123,10 @@ class InterFormerNet(nn.Module):
         return self.decode_head(self.neck(level, stored, labels))
 
 
+DERIVED = ("relative_position_index",)
+"""Ends of keys of a released file that follow from the architecture."""
+
+
 @dataclass(frozen=True)
 class Embedding:
     """An encoded image.
@@ -166,7 +170,7 @@ class InterFormer:
                 "relative_position_bias_table": _weights.normal(0.02),
                 "neck.patch_embed": _weights.normal(1.0),
             },
-            derived=("relative_position_index",),
+            derived=DERIVED,
         )
         assert isinstance(module, InterFormerNet)
         self.module = module
@@ -179,6 +183,11 @@ class InterFormer:
             "neck": module.neck,
             "head": module.decode_head,
         }
+
+    @staticmethod
+    def would_fit(shapes: _weights.Shapes, **_: Any) -> bool:
+        """Whether a file with these tensors is one of this network's."""
+        return _weights.fits(shapes, _weights.skeleton(InterFormerNet), DERIVED)
 
     def save(self, path: str) -> None:
         """Write the weights to a .safetensors file that `weights` takes back."""

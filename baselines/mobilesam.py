@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from baselines import _sam_weights, _weights
@@ -38,6 +40,11 @@ class MobileSam(SamSegmenter):
         ValueError: unknown switch, or a size that is no multiple of 16.
         WeightsError: the weights do not fit.
     """
+
+    @staticmethod
+    def would_fit(shapes: _weights.Shapes, **_: Any) -> bool:
+        """Whether a file with these tensors is one of this network's."""
+        return _weights.fits(shapes, _weights.skeleton(MobileSamNet))
 
     def __init__(
         self,

@@ -120,6 +120,11 @@ class Ritm:
             "network": module.feature_extractor,
         }
 
+    @staticmethod
+    def would_fit(shapes: _weights.Shapes, backbone: str = "hrnet18s", **_: Any) -> bool:
+        """Whether a file with these tensors is one of this network's."""
+        return _weights.fits(shapes, _weights.skeleton(RitmNet, backbone))
+
     def save(self, path: str) -> None:
         """Write the weights to a .safetensors file that `weights` takes back."""
         _weights.save(self.module, path, self.weights_status)

@@ -8,12 +8,13 @@ last low-resolution logits are fed back, when one of several masks is chosen, an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from transformers.models.sam_hq.configuration_sam_hq import SamHQVisionConfig
 from transformers.models.sam_hq.modeling_sam_hq import SamHQVisionEncoder
 
-from baselines import _sam_weights
+from baselines import _sam_weights, _weights
 from baselines._sam_hq_decoder import HqMaskDecoder
 from baselines._sam_net import PATCH, Encoded, SamNet
 from baselines._sam_segmenter import Frame, SamSegmenter, prepare
@@ -141,6 +142,11 @@ class Sam(SamSegmenter):
             return _sam_weights.prepare(lambda: build(model, size, self.quality), weights, seed, name)
 
         super().__init__(make, title, feedback, multimask, threshold, size)
+
+    @classmethod
+    def would_fit(cls, shapes: _weights.Shapes, model: str = "vit_b", size: int = 1024, **_: Any) -> bool:
+        """Whether a file with these tensors is one of this network's."""
+        return _weights.fits(shapes, _weights.skeleton(build, model, size, cls.quality), named=_sam_weights.named)
 
 
 class SamHQ(Sam):

@@ -136,6 +136,11 @@ class Sam2(_Segmenter):
         options = (feedback, multimask, stability, threshold)
         super().__init__(SAM2, f"SAM 2.1 {model}", lambda: build_sam2(model, size), weights, options, size, seed)
 
+    @staticmethod
+    def would_fit(shapes: _weights.Shapes, model: str = "hiera_tiny", size: int = SAM2.size, **_: Any) -> bool:
+        """Whether a file with these tensors is one of this network's."""
+        return _weights.fits(shapes, _weights.skeleton(build_sam2, model, size), named=_sam2_weights.named)
+
 
 class Sam3Tracker(_Segmenter):
     """Segmenter: the tracker of SAM 3 by clicks on one image, at its only size, 1008.
@@ -156,6 +161,11 @@ class Sam3Tracker(_Segmenter):
     ) -> None:
         options = (feedback, multimask, stability, threshold)
         super().__init__(SAM3, SAM3.title, build_sam3, weights, options, SAM3.size, seed)
+
+    @staticmethod
+    def would_fit(shapes: _weights.Shapes, **_: Any) -> bool:
+        """Whether a file with these tensors is one of this network's."""
+        return _weights.fits(shapes, _weights.skeleton(build_sam3), named=_sam2_weights.named)
 
 
 class Session:

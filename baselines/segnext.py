@@ -183,6 +183,11 @@ class SegNext:
             "head": module.head,
         }
 
+    @staticmethod
+    def would_fit(shapes: _weights.Shapes, variant: str = "sax2", size: int = 1024, **_: Any) -> bool:
+        """Whether a file with these tensors is one of this network's."""
+        return _weights.fits(shapes, _weights.skeleton(SegNextNet, int(variant[-1]), size))
+
     def save(self, path: str) -> None:
         """Write the weights to a .safetensors file that `weights` takes back."""
         _weights.save(self.module, path, self.weights_status)

@@ -85,6 +85,11 @@ class SimpleClick:
             "head": module.head,
         }
 
+    @staticmethod
+    def would_fit(shapes: _weights.Shapes, variant: str = "vit_b", **_: Any) -> bool:
+        """Whether a file with these tensors is one of this network's."""
+        return _weights.fits(shapes, _weights.skeleton(SimpleClickNet, LAYOUTS[variant]))
+
     def save(self, path: str) -> None:
         """Write the weights to a .safetensors file that `weights` takes back."""
         _weights.save(self.module, path, self.weights_status)

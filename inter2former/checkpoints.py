@@ -30,7 +30,13 @@ _FORMAT = "inter2former"
 
 
 class CheckpointError(ValueError):
-    """A weight file that is absent, damaged or of another model; the message is one line."""
+    """A weight file that is absent, damaged or of another model; the message is one line.
+
+    Attributes:
+        shapes: names and shapes of a file that is sound but of another model.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -170,14 +176,16 @@ def load(
     Raises:
         CheckpointError: entries missing, unexpected, misshapen or invalid; the model is left as it was.
     """
+    own = model.state_dict()
     mismatch = compare(model, checkpoint.state, unused, omitted)
     if mismatch:
         end = f"; {hint}" if hint else ""
+        if mismatch.missing or mismatch.unexpected:
+            both = list(own), list(checkpoint.state)
+            end = f"; {weightfiles.nearest(mismatch.missing, mismatch.unexpected, *both)}{end}"
         raise CheckpointError(
-            f"weights {checkpoint.path} do not fit: {mismatch.describe()}"
-            f" of {len(model.state_dict())} entries{end}; {EXPECTED}"
+            f"weights {checkpoint.path} do not fit: {mismatch.describe()} of {len(own)} entries{end}; {EXPECTED}"
         )
-    own = model.state_dict()
     model.load_state_dict({name: checkpoint.state.get(name, value) for name, value in own.items()})
 
 

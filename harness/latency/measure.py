@@ -72,7 +72,7 @@ def measure(
             path = Path(folder) / f"workload{resolution}.npz"
             workload.save(episodes, path)
             path.with_suffix(PROTOCOL).write_bytes(pickle.dumps(protocol))
-            budget = settings.budget_s * resolution * resolution / pixels
+            budget = settings.seconds * resolution * resolution / pixels
             group = Group(variants, base, settings, resolution, path, budget, tell)
             runners += group.run()
     frames = latency_frames.build(runners, base, settings.strict)

@@ -9,10 +9,18 @@ from typing import Any
 from harness.errors import UserError
 from harness.latency import pinning
 
+AUTO = "auto"
+AUTO_WIDTH = 0.1
+"""A ratio's interval is narrow enough where both ends are within this share of its median."""
+
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured and how carefully; see sweeps/measure/default.yaml for what each means."""
+    """What is measured and how carefully; see sweeps/measure/default.yaml for what each means.
+
+    With `budget_s` "auto" each child does rounds until its ratio is known to within `AUTO_WIDTH`, whatever
+    `max_repeats` says; all together for `auto_limit_s` at most.
+    """
 
     threads: tuple[int | str, ...] = (1, "all")
     resolutions: tuple[int, ...] = (512,)
@@ -20,7 +28,8 @@ class Options:
     later_clicks: int = 19
     encodes: int = 2
     workload: str = "auto"
-    budget_s: float = 600.0
+    budget_s: float | str = 600.0
+    auto_limit_s: float = 7200.0
     min_repeats: int = 7
     max_repeats: int = 40
     warmup_s: float = 3.0
@@ -49,11 +58,23 @@ class Options:
             raise UserError(
                 f"measure.resolutions={list(made.resolutions)}: a longest side of at least 32 px is needed."
             )
-        for name in ("samples", "encodes", "max_repeats", "budget_s", "timeout_s"):
-            if getattr(made, name) <= 0:
+        if isinstance(made.budget_s, str) and made.budget_s != AUTO:
+            raise UserError(f"measure.budget_s={made.budget_s!r}: seconds, or auto.")
+        for name in ("samples", "encodes", "max_repeats", "budget_s", "auto_limit_s", "timeout_s"):
+            if not isinstance(getattr(made, name), str) and getattr(made, name) <= 0:
                 raise UserError(f"measure.{name}={getattr(made, name)}: must be greater than 0.")
         made.thread_counts()
         return made
+
+    @property
+    def auto(self) -> bool:
+        """Whether rounds go on until the ratios are narrow enough."""
+        return self.budget_s == AUTO
+
+    @property
+    def seconds(self) -> float:
+        """For all children together; with `auto` the most that they may take."""
+        return self.auto_limit_s if isinstance(self.budget_s, str) else float(self.budget_s)
 
     def thread_counts(self) -> list[int]:
         """`threads` with `all` resolved, without doubles, in order.

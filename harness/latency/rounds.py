@@ -14,9 +14,9 @@ import psutil
 
 from harness.latency import contention as latency_contention
 from harness.latency import pinning
-from harness.latency.options import Options
+from harness.latency.options import AUTO_WIDTH, Options
 from harness.latency.process import ChildFailed, ChildProcess
-from harness.latency.stats import spread
+from harness.latency.stats import median_interval, ratio_interval, spread
 
 Progress = Callable[[str], None]
 PROTOCOL = ".protocol"  # suffix of the pickled protocol beside the workload
@@ -73,6 +73,30 @@ class Runner:
         if self.process is not None:
             self.process.stop()
             self.process = None
+
+
+def narrow(runner: Runner, base: Runner | None) -> bool:
+    """Whether a runner's ratios to the base's times are known to within `AUTO_WIDTH`, of encoding and of clicks.
+
+    Rounds in which the base answered too are paired. A runner that is the base, or has none, is looked at by itself.
+    """
+    for encoding in (True, False):
+        mine = {n: total(answer, encoding) for n, answer in runner.rounds.items()}
+        others = base.rounds if base is not None and base is not runner else {}
+        shared = [n for n in mine if n in others and total(others[n], encoding) > 0]
+        if shared:
+            interval = ratio_interval([mine[n] for n in shared], [total(others[n], encoding) for n in shared])
+        else:
+            interval = median_interval(list(mine.values()))
+        width = AUTO_WIDTH * interval.median
+        if interval.high - interval.median > width or interval.median - interval.low > width:
+            return False
+    return True
+
+
+def total(answer: Mapping[str, Any], encoding: bool) -> float:
+    """Milliseconds of a round's encodings, or of its clicks."""
+    return float(sum(t["ms"] for t in answer["timings"] if (t["click"] == 0) == encoding))
 
 
 class Group:
@@ -175,10 +199,12 @@ class Group:
         """Interleaved rounds until the deadline, at least one; to `latest` for the fewest with a finite interval."""
         order = random.Random(0)
         done = disturbed = 0
-        while done < self.settings.max_repeats:
+        while self.settings.auto or done < self.settings.max_repeats:
             if done and time.monotonic() >= (latest if done < self.settings.min_repeats else until):
                 return
             alive = [r for r in runners if r.process is not None]
+            if self.settings.auto and done >= self.settings.min_repeats:
+                alive = self._wanting(alive)
             if not alive:
                 return
             order.shuffle(alive)
@@ -197,6 +223,13 @@ class Group:
             left = max(0.0, until - time.monotonic())
             dropped = f", {disturbed} disturbed ones dropped" if disturbed else ""
             self.tell(f"latency {self.resolution} px: round {done}{dropped}, at most {left:.0f} s left")
+
+    def _wanting(self, runners: list[Runner]) -> list[Runner]:
+        """Those whose ratio is not known well enough, and the base's child that they are paired with."""
+        bases = {r.threads: r for r in self.runners if r.variant == self.base}
+        wide = [r for r in runners if not narrow(r, bases.get(r.threads))]
+        counts = {r.threads for r in wide}
+        return [r for r in runners if r in wide or (r.variant == self.base and r.threads in counts)]
 
     def _parts(self, runners: list[Runner], seconds: float) -> None:
         """The second pass: rounds with hooks for so long, but no fewer than `min_repeats`."""

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import UserError, near_miss
-from harness.planning import user_yaml
+from harness.planning import fits, install, user_yaml
 from harness.planning.environment import containers, recorded
 from harness.planning.overrides import quoted, readable
 
@@ -195,8 +195,11 @@ def build(config: Mapping[str, Any], what: str) -> Any:
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ is not None else error
         if isinstance(cause, UserError):
             raise cause from error
-        if isinstance(cause, (ValueError, TypeError, OSError, ImportError, SyntaxError, HydraException)):
-            raise UserError(f"{what}: {_one_line(cause)}") from error
+        if isinstance(cause, ImportError):
+            missing = install.innermost(cause)
+            raise UserError(f"{what}: {_one_line(missing)}{install.advice(missing)}") from error
+        if isinstance(cause, (ValueError, TypeError, OSError, SyntaxError, HydraException)):
+            raise UserError(f"{what}: {_one_line(cause)}{fits.advice(config, cause)}") from error
         raise cause from error
 
 

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from harness.console import Console, markup
 from harness.errors import UserError
+from harness.latency.options import Options
 from harness.planning.config import plain
 from harness.planning.plan import Cell, Plan
 from harness.results.speeds import Speed, Speeds, variant_key
@@ -80,7 +81,7 @@ def _summary(plan: Plan, config: DictConfig, measure: Mapping[str, Any], times: 
         missing = f" and {len(times) - len(known)} cells of unknown time" if 0 < len(known) < len(times) else ""
         parts.append(f"clicks about {duration(sum(known))}{missing}" if known else "clicks: time unknown")
     if measure.get("latency"):
-        budget = float(measure.get("budget_s") or 0)
+        budget = Options.of(measure).seconds
         parts.append(
             f"latency about {duration(budget)}, at most {duration(1.5 * budget)} and the start of its children"
         )

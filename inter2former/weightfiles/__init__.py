@@ -6,8 +6,9 @@ sizes before it decodes (`limits`), and says in one line why it refuses a file. 
 
 from __future__ import annotations
 
+import difflib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ __all__ = [
     "WeightFile",
     "WeightFileError",
     "locate",
+    "nearest",
     "parse_json",
     "read",
     "regular_file",
@@ -143,6 +145,24 @@ def _from_torch(file: torchfiles.TorchFile) -> WeightFile:
     bare = all(name.startswith("module.") for name in names)
     state = {name.removeprefix("module.") if bare else name: file.tensor(record) for name, record in records.items()}
     return WeightFile(file.path, state, {}, tuple(reader.dropped), tuple(reader.hostile))
+
+
+_MOST_COMPARED, _MOST_NAMED = 2000, 2
+
+
+def nearest(missing: Sequence[str], surplus: Sequence[str], own: Sequence[str], held: Sequence[str]) -> str:
+    """Name, for the first keys that do not fit, those of the other side that they resemble most.
+
+    Args:
+        missing, surplus: keys that only the model has, and keys that only the file has.
+        own, held: all keys of the model and of the file; where one side lacks nothing, its keys are all compared.
+    """
+    keys, others = (missing, surplus or held) if missing else (surplus, own)
+    pairs = []
+    for key in keys[:_MOST_NAMED]:
+        close = difflib.get_close_matches(key[:MOST_NAME], others[:_MOST_COMPARED], n=1, cutoff=0.0)
+        pairs += [f"nearest to {shown(key)} is {shown(name)}" for name in close]
+    return ", ".join(pairs) or "there is no other key"
 
 
 def _found(content: Any) -> str:

@@ -140,9 +140,12 @@ def test_official_file_and_transformers_folder_hold_the_same(loaded, tmp_path):
 @pytest.mark.parametrize("model", ["hiera_small", "hiera_base_plus"])
 def test_weights_of_another_size_say_whose_they_are(model, official, tmp_path):
     torch.save({"model": official}, tmp_path / "tiny.pt")
-    with pytest.raises(WeightsError, match="these are weights of hiera_tiny") as error:
+    with pytest.raises(WeightsError, match="do not fit SAM 2.1") as error:
         Sam2(model, weights=str(tmp_path / "tiny.pt"), size=SIZE)
     assert "\n" not in str(error.value)
+    held = error.value.shapes
+    assert held is not None
+    assert [name for name in TRUNKS if Sam2.would_fit(held, model=name)] == ["hiera_tiny"]
 
 
 @pytest.mark.parametrize(

@@ -198,3 +198,8 @@ def test_a_table_marks_weights_that_saw_the_images() -> None:
     }
     run.status = lambda _: "untrained"
     assert systems.seen_in_training(run, "hq", "ecssd200") == ""  # type: ignore[arg-type]
+
+
+def test_the_ablation_of_baselines_names_every_system() -> None:
+    offered = Config().compose(["+ablation=baselines"]).ablation.variants
+    assert {settings["variant"] for settings in offered.values()} == set(VARIANTS)

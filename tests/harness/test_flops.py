@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 from toy_segmenters import Tiny
 
+from harness import cards
 from harness.flops import measure
 from harness.flops.counter import NotCountable, UnknownOperator, count
 from harness.latency.replay import Replay
@@ -224,6 +225,7 @@ def test_every_variant_agrees_with_fvcore_and_with_torchs_counter(name, side, mo
         with pytest.raises(measure.NotCountable, match="not a torch model"):
             measure.count_encode(segmenter, sample().image)
         return
+    assert segmenter.parameters == cards.load()[name].parameters
     segmenter.module.requires_grad_(False)  # torch's counter follows gradients, and trips over those switched off
     replay = Replay(segmenter, compose([sample()], 1, 128, 1), "truth")
     replay.record()

@@ -15,7 +15,7 @@ import pytest
 
 from harness.clicking.annotators import Jitter
 from harness.errors import UserError
-from harness.latency import frames, measure, pinning
+from harness.latency import frames, measure, pinning, stats
 from harness.latency import rounds as latency_rounds
 from harness.latency import workload as latency_workload
 from harness.latency.options import Options
@@ -130,6 +130,59 @@ def test_a_budget_too_short_is_short_for_all(monkeypatch, tmp_path):
     # 40 s for 9 variants of a second each, the base in every batch: about 2 rounds each, with half as much again 3.
     assert min(rounds) >= 2 and max(rounds) <= 4
     assert clock[0] <= 1.5 * 40 + 9 * 2
+
+
+class Noisy:
+    """A child whose rounds take a second; its times vary by `noise` from round to round, in turns up and down."""
+
+    def __init__(self, clock, noise):
+        self.clock, self.noise, self.rounds = clock, noise, 0
+
+    def ask(self, do, **_):
+        self.clock[0] += do == "round"
+        self.rounds += do == "round"
+        ms = 100 * (1 + self.noise * (self.rounds * 0.6180339887 % 1 - 0.5))
+        timings = [{"click": click, "ms": ms, "image": 0, "size_bin": "all"} for click in range(3)]
+        return {"timings": timings, "load": {}, "rss_mb": 100.0}
+
+    def stop(self):
+        pass
+
+
+@pytest.mark.parametrize(("noise", "limit", "most"), [(0.02, 7200.0, 7), (0.6, 7200.0, 400), (3.0, 60.0, 27)])
+def test_with_an_automatic_budget_rounds_go_on_until_the_ratio_is_known(monkeypatch, tmp_path, noise, limit, most):
+    """Expected: the fewest rounds where nothing varies, more where it does, and never past the limit.
+
+    A uniform noise of width w has a median whose interval after n rounds is about w sqrt(n) / n wide: 0.6 needs some
+    hundred rounds for 10 %, 3 some thousands: then 7 rounds of three children, and of two for what is left of 60 s.
+    """
+    clock = [0.0]
+    monkeypatch.setattr(latency_rounds.time, "monotonic", lambda: clock[0])
+    settings = Options(threads=(1,), budget_s="auto", auto_limit_s=limit, max_repeats=8)
+    assert settings.seconds == limit
+    group = latency_rounds.Group(
+        {"base": {}, "calm": {}, "noisy": {}}, "base", settings, 64, tmp_path / "w", limit, lambda text: None
+    )
+
+    def start(staying, waiting):
+        batch, waiting[:] = list(waiting), []
+        for runner in batch:
+            runner.process = Noisy(clock, noise if runner.variant == "noisy" else 0.001)
+        return batch
+
+    monkeypatch.setattr(group, "_start", start)
+    base, calm, noisy = group.run()
+    assert len(calm.rounds) == 7
+    assert 7 <= len(noisy.rounds) <= most and len(base.rounds) == len(noisy.rounds)
+    if limit > 100:
+        ratio = stats.ratio_interval(
+            [latency_rounds.total(a, False) for a in noisy.rounds.values()],
+            [latency_rounds.total(a, False) for a in base.rounds.values()],
+        )
+        assert ratio.high <= 1.1 * ratio.median and ratio.low >= 0.9 * ratio.median
+    else:
+        assert clock[0] <= 1.5 * limit + 3
+    assert (len(noisy.rounds) > 8) == (noise > 0.1)  # max_repeats does not end it
 
 
 def test_every_way_of_dying_is_a_row_and_the_others_go_on(samples):
@@ -280,6 +333,8 @@ def test_the_childrens_protocol_is_the_sweeps(samples, tmp_path):
         ({"threads": ["many"]}, "all"),
         ({"workload": "x"}, "recorded"),
         ({"budget_s": 0}, "budget_s"),
+        ({"budget_s": "some"}, "seconds, or auto"),
+        ({"auto_limit_s": 0}, "auto_limit_s"),
         ({"resolutions": []}, "resolutions"),
         ({"resolutions": [8]}, "32"),
     ],

@@ -14,7 +14,7 @@ help:
 	@echo "make sweep    demo sweep on embedded scenes: summary, rows, MLflow runs, report (ABLATION=dha ARGS='dataset.limit=4')"
 	@echo "make report   the report again, from OUT=$(OUT)"
 	@echo "make test     the test suite (ARGS='-k store'); make test-all adds the slow tests"
-	@echo "make check    ruff and mypy"
+	@echo "make check    ruff, mypy, and documents against the stored rows"
 	@echo "make clean    remove .venv and caches; results under runs/ stay"
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -47,6 +47,7 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m reports docs check=true
 
 format: install
 	$(BIN)/ruff check --fix .

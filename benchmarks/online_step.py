@@ -4,13 +4,16 @@
 
 Everything runs in one process, round after round through all cases, so that a slow minute of the machine hits all of
 them alike. A step is what an annotator waits for: click into the label map, decoder, upsampling to the input size,
-prediction into the label map. Results go to benchmarks/RESULTS.md, into the part between the marks of this script.
+prediction into the label map. Tables go to benchmarks/rows/*.csv, and what stands around them to benchmarks/RESULTS.md,
+between the marks of this script; `python -m reports docs` then writes the tables there.
 `--quick` is 1024 pixels with few repeats, and prints only.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import itertools
 import platform
 import sys
 import time
@@ -41,6 +44,7 @@ from inter2former.label_map import add_clicks, add_prediction  # noqa: E402
 from inter2former.model import ImageState, Inter2Former  # noqa: E402
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+ROWS = Path(__file__).with_name("rows")
 MARKS = "<!-- online_step: begin -->", "<!-- online_step: end -->"
 TARGETS = {0.10: 0.6, 0.35: 1.0, 0.80: 1.8}
 """Aims for routing=executed at 1024: at most so many times SAM's decoder."""
@@ -209,6 +213,23 @@ def describe() -> list[str]:
     ]
 
 
+def store(lines: Sequence[str], name: str) -> list[str]:
+    """Write each table of these markdown lines as a CSV file; returns the lines with marks in the tables' place."""
+    kept: list[str] = []
+    ending = ""
+    for is_table, group in itertools.groupby(lines, key=lambda line: line.startswith("|")):
+        if not is_table:
+            kept += group
+            continue
+        rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in group]
+        path = ROWS / f"{name}{ending}.csv"
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([rows[0], *rows[2:]])
+        kept += [f"<!-- rows: csv file={path.relative_to(ROOT).as_posix()} -->", "", "<!-- rows: end -->"]
+        ending = "-parts"
+    return kept
+
+
 def write(lines: Sequence[str], path: Path = RESULTS) -> None:
     """Put the lines between this script's marks in the results file."""
     text = path.read_text() if path.is_file() else "# Benchmark results\n"
@@ -239,7 +260,7 @@ def main() -> None:
             for threads in args.threads:
                 found = measure(size, threads, masks, args.repeats)
                 print("\n".join(found), flush=True)
-                lines += found
+                lines += found if args.quick else store(found, f"online_step-{size}-{threads}")
     if not args.quick:
         write(lines)
 

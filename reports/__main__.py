@@ -16,6 +16,7 @@ from harness.cli import EXIT_UNDECIDED, main_guard
 from harness.errors import UserError, near_miss
 from harness.planning.config import Config
 from harness.planning.disk import Trust
+from reports.commands import COMMANDS
 
 if TYPE_CHECKING:
     from reports.read.runs import Run
@@ -30,17 +31,26 @@ Makes tables, plots and one self-contained page of a finished (or unfinished) sw
   python -m reports compare runs/a runs/b [out=DIR]      what changed between two runs
   python -m reports history runs/a runs/b runs/c         several runs over time: did the last one get worse?
   python -m reports study=FILE                           the table of a study that people clicked (docs/clicking.md)
+  python -m reports submit run=DIR to=REPO               check a run and put it into a repository of results
+  python -m reports submit to=REPO                       check every entry of a repository
+  python -m reports verify run=DIR in=REPO               a rerun: mark the entries that it bears out
+  python -m reports board [results=REPO] out=SITE        a static site of a repository
+  python -m reports docs [check=true]                    tables of the documents from the stored rows
+  python -m reports history results=REPO [machine=KIND]  levels and change points over many commits
+  python -m reports gate base=A head=B                   for CI; A and B are runs, or repositories
+  python -m reports export [results=REPO] out=DIR [form=…] [system=NAME] [dataset=NAME]
+                                                         form: model-index, pwc, bibtex, latex or all
   python -m reports mlflow.experiment=NAME [mlflow.runs=[ID,NAME]] [mlflow.uri=URI]
                                                          the same from a tracking server; several runs: compared too
 tables: failures, quality, compare, sizes, latency, scaling, flops, main, ablation, baselines, published
 settings: run, study, out, table, format, episodes (seconds for replaying, default 15), mlflow.experiment, .runs, .uri,
           environment (names of variables that ${oc.env:NAME} in the run's configuration may read)
 A run may come from anybody: only classes of this project and of --config-dir are built (docs/security.md).
-exit codes: 0 done; history: everything was judged and nothing got worse
-            1 history: something got worse
-            2 a setting is wrong
-            3 history: nothing got worse, but for some variant the primary metric was not compared, or too few samples
-              differ to tell; compare: this holds for every variant
+exit codes: 0 done; history, gate: everything was judged and nothing got worse
+            1 history, gate: something got worse; board: an entry was left out; verify: one was not borne out
+            2 a setting is wrong; submit: refused; docs check=true: a document differs from the rows
+            3 history, gate: nothing got worse, but for some variant the primary metric was not compared, or too few
+              samples differ to tell; compare: this holds for every variant
 """
 KEYS = (
     "run",
@@ -80,6 +90,9 @@ def _run(arguments: Sequence[str]) -> int:
     if not arguments or any(a in ("-h", "--help", "help") for a in arguments):
         print(HELP, end="")
         return 0
+    over_repository = arguments[0] == "history" and any(a.startswith("results=") for a in arguments[1:])
+    if over_repository or arguments[0] in COMMANDS and arguments[0] != "history":
+        return COMMANDS[arguments[0]](arguments[1:])
     if arguments[0] in ("compare", "history"):
         return _several(arguments[0], arguments[1:])
     options = parse(arguments)

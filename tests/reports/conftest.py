@@ -29,3 +29,27 @@ def page(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from harness.planning.disk import Trust
 
     return reports.build(folder, tmp_path_factory.mktemp("report"), trust=Trust(HERE))
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real sweep: geodesic distances, two settings, on six composed scenes of 96 px."""
+    out = tmp_path_factory.mktemp("small") / "run"
+    from harness.sweep import run as sweep
+
+    code = sweep(
+        ["variant=geodesic", "dataset.count=6", "dataset.longest=96", "protocol.clicks=6", "measure=none",
+         "report=false", "tracking.enabled=false", f"out={out}"]
+    )  # fmt: skip
+    assert code == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def repository(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository that holds it."""
+    from reports.repository.submit import submit
+
+    to = tmp_path_factory.mktemp("repository")
+    submit(small_run, to)
+    return to

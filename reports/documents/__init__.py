@@ -1,0 +1,1 @@
+"""Tables and figures of the documents, written from stored rows between marks."""

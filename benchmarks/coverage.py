@@ -1,7 +1,7 @@
 """How often the intervals of the tables cover the truth: simulations with the project's own distributions.
 
     python -m benchmarks.coverage              print the table (minutes, one thread)
-    python -m benchmarks.coverage --write      and put it into docs/protocols.md between its marks
+    python -m benchmarks.coverage --write      keep it in benchmarks/rows/ (`python -m reports docs` shows it)
 
 Each experiment draws images, with replacement, from a population whose mean is therefore known: the NoC@90 and the IoU
 after click 5 of shipped models on real photographs (coverage_populations.csv says which). A cell of the table is the
@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.stored_tables import store
 from harness.latency import scaling
 from harness.latency.stats import median_interval
 from harness.scoring.intervals import mean_intervals
 from harness.scoring.paired import difference_intervals
 
 POPULATIONS = Path(__file__).with_name("coverage_populations.csv")
-DOCUMENT = Path(__file__).parents[1] / "docs" / "protocols.md"
-MARKS = "<!-- coverage -->", "<!-- end of coverage -->"
+NAMES = ("coverage-images", "coverage-rounds")
 MODELS = ("hybrid", "dense_lite", "sam_lite")
 IMAGES = (6, 7, 8, 10, 15, 20, 30, 50, 100, 200)
 ROUNDS = (7, 10, 20, 40)
@@ -166,29 +166,16 @@ def _percent(shares: Sequence[float]) -> str:
     return " | ".join(f"{100 * s:.1f}" for s in shares)
 
 
-def write(text: str, document: Path = DOCUMENT) -> None:
-    """Replace what stands between the marks of a document.
-
-    Raises:
-        ValueError: the document has no such marks.
-    """
-    whole = document.read_text()
-    if any(mark not in whole for mark in MARKS):
-        raise ValueError(f"{document}: no marks {MARKS[0]} and {MARKS[1]}; put them where the table belongs.")
-    before, rest = whole.split(MARKS[0], 1)
-    document.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{rest.split(MARKS[1], 1)[1]}")
-
-
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000, help="experiments a cell and population")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/protocols.md")
+    parser.add_argument("--write", action="store_true", help="keep the table in benchmarks/rows/")
     arguments = parser.parse_args()
     text = table(arguments.trials)
     print(text)
     if arguments.write:
-        write(text)
+        store(text.split("\n"), NAMES)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ between the marks of this script; `python -m reports docs` then writes the table
 from __future__ import annotations
 
 import argparse
-import csv
-import itertools
 import platform
 import sys
 import time
@@ -40,11 +38,11 @@ from benchmarks.online_cases import (  # noqa: E402
     with_known_coarse,
 )
 from benchmarks.online_count import Work, count  # noqa: E402
+from benchmarks.stored_tables import store  # noqa: E402
 from inter2former.label_map import add_clicks, add_prediction  # noqa: E402
 from inter2former.model import ImageState, Inter2Former  # noqa: E402
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-ROWS = Path(__file__).with_name("rows")
 MARKS = "<!-- online_step: begin -->", "<!-- online_step: end -->"
 TARGETS = {0.10: 0.6, 0.35: 1.0, 0.80: 1.8}
 """Aims for routing=executed at 1024: at most so many times SAM's decoder."""
@@ -213,23 +211,6 @@ def describe() -> list[str]:
     ]
 
 
-def store(lines: Sequence[str], name: str) -> list[str]:
-    """Write each table of these markdown lines as a CSV file; returns the lines with marks in the tables' place."""
-    kept: list[str] = []
-    ending = ""
-    for is_table, group in itertools.groupby(lines, key=lambda line: line.startswith("|")):
-        if not is_table:
-            kept += group
-            continue
-        rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in group]
-        path = ROWS / f"{name}{ending}.csv"
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([rows[0], *rows[2:]])
-        kept += [f"<!-- rows: csv file={path.relative_to(ROOT).as_posix()} -->", "", "<!-- rows: end -->"]
-        ending = "-parts"
-    return kept
-
-
 def write(lines: Sequence[str], path: Path = RESULTS) -> None:
     """Put the lines between this script's marks in the results file."""
     text = path.read_text() if path.is_file() else "# Benchmark results\n"
@@ -260,7 +241,8 @@ def main() -> None:
             for threads in args.threads:
                 found = measure(size, threads, masks, args.repeats)
                 print("\n".join(found), flush=True)
-                lines += found if args.quick else store(found, f"online_step-{size}-{threads}")
+                name = f"online_step-{size}-{threads}"
+                lines += found if args.quick else store(found, [name, f"{name}-parts"])
     if not args.quick:
         write(lines)
 

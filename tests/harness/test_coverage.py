@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from benchmarks import coverage
+from benchmarks import coverage, stored_tables
 from harness.scoring import intervals, paired
 
 TRIALS = 400
@@ -76,11 +76,12 @@ def test_fits_cover_at_five_rounds():
     assert coverage.fit_share(5, 200, np.random.default_rng(0)) >= binom.ppf(0.001, 200, 0.93) / 200
 
 
-def test_the_table_is_put_between_its_marks(tmp_path):
-    document = tmp_path / "a.md"
-    document.write_text(f"before {coverage.MARKS[0]} old {coverage.MARKS[1]} after")
-    coverage.write("new", document)
-    assert document.read_text() == f"before {coverage.MARKS[0]}\n\nnew\n\n{coverage.MARKS[1]} after"
-    document.write_text("no marks")
-    with pytest.raises(ValueError, match="no marks"):
-        coverage.write("new", document)
+def test_tables_are_kept_as_files_with_marks_in_their_place(tmp_path):
+    """By hand: two tables, with text between them; an empty first cell stays a cell."""
+    text = ["a", "| | 6 |", "|---|---|", "| x, y | 1.5 |", "", "| z |", "|---|", "| |", "b"]
+    kept = stored_tables.store(text, ["one", "two"], tmp_path)
+    marks = [[f"<!-- rows: csv file={name}.csv -->", "", "<!-- rows: end -->"] for name in ("one", "two")]
+    assert kept == ["a", *marks[0], "", *marks[1], "b"]
+    assert (tmp_path / "one.csv").read_text() == ',6\n"x, y",1.5\n'
+    with pytest.raises(ValueError, match="more tables than the names one"):
+        stored_tables.store(text, ["one"], tmp_path)

@@ -357,14 +357,15 @@ def test_verified_by_a_rerun(small_run: Path, repository: Path, tmp_path: Path) 
 
 
 def test_the_gate_says_what_the_decision_function_says(small_run: Path, tmp_path: Path) -> None:
-    """Equal runs: 0. Every sample worse: 1. Nothing in common: 3. Not mine: 2 (UserError)."""
+    """Equal runs: 0. Every sample worse: 1. Nothing in common: 3. No folder: UserError, which is 2."""
     assert command(["gate", f"base={small_run}", f"head={small_run}"]) == 0
-    worse = Path(shutil.copytree(small_run, tmp_path / "worse"))
-    rows = pd.read_parquet(worse / "clicks.parquet")
-    rows.assign(iou=rows["iou"] * 0.2).to_parquet(worse / "clicks.parquet")
-    (worse / "summary.csv").unlink()
-    verdict = gate(small_run, worse)
-    assert verdict.exit_code == 1 and any("NoC" in line or "mIoU" in line for line in verdict.worse)
+    before = Path(shutil.copytree(small_run, tmp_path / "before"))
+    rows = pd.read_parquet(before / "clicks.parquet")
+    rows.assign(iou=rows["iou"].where(rows["click"] < 2, 0.95)).to_parquet(before / "clicks.parquet")
+    (before / "summary.csv").unlink()
+    verdict = gate(before, small_run)  # 90 % after two clicks before, never now: six of six, p = 2 / 2^6
+    assert verdict.exit_code == 1 and any("NoC@90 2.00" in line for line in verdict.worse)
+    assert gate(small_run, before).exit_code == 0
     other = Path(shutil.copytree(small_run, tmp_path / "other"))
     rows.assign(variant="else").to_parquet(other / "clicks.parquet")
     (other / "summary.csv").unlink()

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from harness.clicking.records import BadRecord, read_as
 from harness.errors import UserError
 from harness.planning.identity import STATISTICS
-from harness.results.csv_tables import read_csv
+from harness.results.csv_tables import TEXT, read_csv
+from harness.results.parquet import read_parquet
 from harness.scoring import metrics
 from reports.repository import naming
 from reports.repository.entry import FORM, ROW_COLUMNS, Entry, Verification, row_digest
 
 LARGEST_RECORD = 1 << 20
 LARGEST_FILE = 4 << 20
-FILES = ("rows.parquet", "summary.csv", "flops.csv", "latency.csv")
+COLUMNS = {
+    "summary.csv": ("size_bin", "metric", "value", "low", "high", "samples"),
+    "flops.csv": ("part", "kind", "size_bin", "gmacs"),
+    "latency.csv": ("threads", "resolution", "kind", "size_bin", "median_ms", "low_ms", "high_ms", "contended"),
+}
+"""Columns that a file of an entry must have; those that are no text hold numbers."""
+FILES = ("rows.parquet", *COLUMNS)
 
 
 class Refused(Exception):
@@ -50,10 +57,9 @@ class Stored:
         Raises:
             Refused: the file is not the one of the record.
         """
+        self._bytes("rows.parquet")
         try:
-            frame = pd.read_parquet(io.BytesIO(self._bytes("rows.parquet")))
-        except Refused:
-            raise
+            frame = read_parquet(self.folder / "rows.parquet")
         except Exception as error:  # pyarrow raises many types of its own
             raise Refused(f"rows.parquet cannot be read: {' '.join(str(error).split())}") from error
         if list(frame.columns) != list(ROW_COLUMNS):
@@ -100,7 +106,17 @@ class Stored:
         if name not in self.entry.files:
             return pd.DataFrame()
         self._bytes(name)
-        return read_csv(self.folder / name)
+        try:
+            frame = read_csv(self.folder / name)
+        except (OSError, ValueError) as error:
+            raise Refused(f"{name} cannot be read: {' '.join(str(error).split())}") from error
+        missing = [column for column in COLUMNS[name] if column not in frame]
+        if missing:
+            raise Refused(f"{name} lacks the column {missing[0]}")
+        for column in COLUMNS[name]:
+            if column not in TEXT and not pd.api.types.is_numeric_dtype(frame[column]):
+                raise Refused(f"{name}: column {column} holds something else than numbers")
+        return frame
 
     def _bytes(self, name: str) -> bytes:
         path = self.folder / name
@@ -215,5 +231,22 @@ def _hold(one: Stored) -> None:
     samples = one.rows["sample"].nunique()
     if samples != one.entry.data.samples:
         raise Refused(f"rows.parquet has {samples} samples, entry.json says {one.entry.data.samples}")
-    for name in one.entry.files:
-        one._bytes(name)
+    for name in COLUMNS:
+        one.table(name)
+    if not one.rows["iou"].dropna().between(0, 1).all() or not (one.rows["click"] >= 1).all():
+        raise Refused("rows.parquet: an overlap outside of 0..1, or a click before the first")
+    if one.entry.statistics_version == STATISTICS:
+        _same_summary(one)
+
+
+def _same_summary(one: Stored) -> None:
+    """Every number of summary.csv, made anew from the rows."""
+    made = metrics.summarise(one.clicks, one.entry.protocol_record).set_index(["size_bin", "metric"])
+    stored = one.summary
+    if set(made.index) != set(stored.index) or not stored.index.is_unique:
+        raise Refused("summary.csv has other metrics than the rows give")
+    for column in ("value", "low", "high"):
+        wrong = ~np.isclose(stored.loc[made.index, column], made[column].astype(float), rtol=1e-9, equal_nan=True)
+        if wrong.any():
+            size, metric = made.index[int(wrong.argmax())]
+            raise Refused(f"summary.csv: {column} of {metric} ({size}) is not what the rows give")

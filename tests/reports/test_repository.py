@@ -279,6 +279,25 @@ def test_rows_that_fit_their_file_but_not_the_record_are_refused(repository: Pat
     assert "wrong digest" in store.read(copy).refused[0]
 
 
+def test_a_summary_with_a_digest_that_fits_is_made_anew(repository: Path, tmp_path: Path) -> None:
+    """Whoever changes an interval and the digests with it is found: the interval is made again from the rows."""
+    from hashlib import sha256
+
+    copy = Path(shutil.copytree(repository, tmp_path / "repository"))
+    (path,) = copy.rglob("summary.csv")
+    frame = pd.read_csv(path)
+    frame.loc[frame["metric"] == "miou5", "high"] += 0.001
+    frame.to_csv(path, index=False)
+    record = json.loads((path.parent / "entry.json").read_text())
+    record["files"]["summary.csv"] = sha256(path.read_bytes()).hexdigest()
+    (path.parent / "entry.json").write_text(json.dumps(record))
+    assert re.search(r"high of miou5 \(.*\) is not what the rows give", store.read(copy).refused[0])
+    path.write_text("a,b\n1,2\n")
+    record["files"]["summary.csv"] = sha256(path.read_bytes()).hexdigest()
+    (path.parent / "entry.json").write_text(json.dumps(record))
+    assert "summary.csv lacks the column size_bin" in store.read(copy).refused[0]
+
+
 @pytest.mark.parametrize(
     "change",
     [

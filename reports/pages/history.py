@@ -14,6 +14,7 @@ from reports.tables import across
 from reports.tables.conclusion import Conclusion, conclude
 from reports.tables.table import Table
 from reports.tables.timeline import age, name, timeline, timelines
+from reports.trend import series
 
 __all__ = ["age", "compare", "drift", "history", "name", "timeline", "write_compare", "write_history"]
 
@@ -69,8 +70,10 @@ def write_history(runs: Sequence[Run], out: Path) -> tuple[Path, Conclusion]:
     if len(runs) < 2:
         raise UserError("history needs at least two runs: python -m reports history runs/old runs/new.")
     conclusion = conclude(runs[-2], runs[-1], runs[:-2])
+    followed = [one for one in series.of_runs(runs) if one.long_enough]
     history_tables = [
         *timelines(runs),
+        *([series.table(followed)] if followed else []),
         changes_table(runs[-2], runs[-1], "Last step"),
         across.changed(runs[-2], runs[-1]),
     ]

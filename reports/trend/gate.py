@@ -40,6 +40,8 @@ def gate(base: str | Path, head: str | Path) -> Verdict:
     Raises:
         UserError: a folder is neither, or the two have nothing in common.
     """
+    if is_repository(base) != is_repository(head):
+        raise UserError(f"gate: base={base} and head={head}: give two runs or two repositories, not one of each.")
     one, two = runs_of(base, "base"), runs_of(head, "head")
     found: list[Conclusion] = []
     if len(one) == len(two) == 1:
@@ -59,6 +61,11 @@ def gate(base: str | Path, head: str | Path) -> Verdict:
     )
 
 
+def is_repository(path: str | Path) -> bool:
+    """Whether a folder holds entries."""
+    return any(Path(path).expanduser().glob("*/*/*/*/*/entry.json"))
+
+
 def runs_of(path: str | Path, key: str) -> Sequence[Run]:
     """A run's folder as itself; a repository as one run for each protocol and kind of machine.
 
@@ -68,7 +75,7 @@ def runs_of(path: str | Path, key: str) -> Sequence[Run]:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise UserError(f"{key}={path}: no such folder; give the out= folder of a sweep, or a repository of results.")
-    if not any(folder.glob("*/*/*/*/*/entry.json")):
+    if not is_repository(folder):
         return [read(folder)]
     repository = store.read(folder)
     if repository.refused:

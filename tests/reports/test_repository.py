@@ -375,7 +375,7 @@ def test_verified_by_a_rerun(small_run: Path, repository: Path, tmp_path: Path) 
     assert record is None and text.startswith("not borne out: auc worse")
 
 
-def test_the_gate_says_what_the_decision_function_says(small_run: Path, tmp_path: Path) -> None:
+def test_the_gate_says_what_the_decision_function_says(small_run: Path, repository: Path, tmp_path: Path) -> None:
     """Equal runs: 0. Every sample worse: 1. Nothing in common: 3. No folder: UserError, which is 2."""
     assert command(["gate", f"base={small_run}", f"head={small_run}"]) == 0
     before = Path(shutil.copytree(small_run, tmp_path / "before"))
@@ -389,6 +389,9 @@ def test_the_gate_says_what_the_decision_function_says(small_run: Path, tmp_path
     rows.assign(variant="else").to_parquet(other / "clicks.parquet")
     (other / "summary.csv").unlink()
     assert gate(small_run, other).exit_code == 3
+    assert command(["gate", f"base={repository}", f"head={repository}"]) == 0
+    with pytest.raises(UserError, match="two runs or two repositories"):
+        gate(repository, small_run)
     with pytest.raises(UserError, match="no such folder"):
         gate(small_run, tmp_path / "nowhere")
 

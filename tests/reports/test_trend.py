@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
+from harness.errors import UserError
+from reports.__main__ import run as command
+from reports.pages.history import write_history
+from reports.read.frames import read
 from reports.trend import changes
+from reports.trend import series as series_module
 from reports.trend.series import Point, Series, exit_code, table
 
 
@@ -39,6 +48,31 @@ def test_too_short_a_series_says_so() -> None:
 
 def series(values: list[float], better: str = "low") -> Series:
     return Series("a", "x", tuple(Point(str(i), v) for i, v in enumerate(values)), "ms", 1, True, better)
+
+
+def test_many_runs_over_time(small_run: Path, tmp_path: Path) -> None:
+    """Eighteen copies of a run, the last nine with NoC@90 of 2 in place of 6: one change, for the better."""
+    folders = []
+    for number in range(18):
+        copy = Path(shutil.copytree(small_run, tmp_path / f"run{number:02}"))
+        if number >= 9:
+            rows = pd.read_parquet(copy / "clicks.parquet")
+            rows.assign(iou=rows["iou"].where(rows["click"] < 2, 0.95)).to_parquet(copy / "clicks.parquet")
+            (copy / "summary.csv").unlink()
+        folders.append(copy)
+    runs = [read(folder) for folder in folders]
+    (one,) = (s for s in series_module.of_runs(runs) if not s.time)
+    assert one.values == [6.0] * 9 + [2.0] * 9
+    (step,) = one.steps()
+    assert (step.at, step.before, step.after) == (9, 6.0, 2.0) and not one.worse(step)
+    assert "Change points" in write_history(runs, tmp_path / "history")[0].read_text()
+
+
+def test_history_of_a_repository(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["history", f"results={repository}"]) == 3
+    assert "No system has two results" in capsys.readouterr().out
+    with pytest.raises(UserError, match="machine=nowhere"):
+        command(["history", f"results={repository}", "machine=nowhere"])
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def cost_notes(lines: Sequence[Line]) -> list[str]:
     for line in lines:
         for what, source in (("Times", line.cost.times_from), ("Multiply-adds", line.cost.flops_from)):
             if source:
-                condition = f" ({line.cost.condition})" if what == "Times" else ""
+                condition = f" ({line.cost.condition}, images of {line.cost.times_on})" if what == "Times" else ""
                 notes[f"{what} are of entry {source}{condition}."] = None
     return [*notes]
 

@@ -52,6 +52,7 @@ class Cost:
         online, spc20, encode: ms with their intervals; condition: threads and size.
         gmacs: of a click after the first; gmacs_image: of the encoding.
         times_from, flops_from: ids of the entries that were measured; "" where there is none.
+        times_on: the data set whose images were timed.
         contended: whether one of these times was taken beside other work.
     """
 
@@ -64,6 +65,7 @@ class Cost:
     times_from: str = ""
     flops_from: str = ""
     contended: bool = False
+    times_on: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +147,8 @@ def _with_times(cost: Cost, one: Stored) -> Cost:
     times = [_time(frame, kind) for kind in ("online_spc", "spc20", "encode")]
     contended = bool((frame["contended"].astype(str).str.strip() != "").any())
     condition = f"{threads} thread{'' if threads == 1 else 's'}, {side} px"
-    return Cost(*times, condition, cost.gmacs, cost.gmacs_image, one.entry.id, cost.flops_from, contended)
+    sources = (one.entry.id, cost.flops_from, contended, one.entry.data.name)
+    return Cost(*times, condition, cost.gmacs, cost.gmacs_image, *sources)
 
 
 def _time(frame: pd.DataFrame, kind: str) -> Value:
@@ -169,7 +172,7 @@ def _with_flops(cost: Cost, one: Stored) -> Cost:
         value = Value(float(rows["gmacs"].iloc[0]), digits=2) if len(rows) else Value(missing="not counted")
         counted.append(value)
     times = (cost.online, cost.spc20, cost.encode, cost.condition)
-    return Cost(*times, *counted, cost.times_from, one.entry.id, cost.contended)
+    return Cost(*times, *counted, cost.times_from, one.entry.id, cost.contended, cost.times_on)
 
 
 def _marks(one: Stored, cost: Cost) -> tuple[Mark, ...]:

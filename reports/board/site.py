@@ -110,7 +110,7 @@ class _Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.environment.globals.update(address=address, sort=_sort_value)
+        self.environment.globals.update(address=address, sort=_sort_value, breakable=breakable)
 
     def write(self) -> None:
         """Every file of the site."""
@@ -225,11 +225,21 @@ def _pareto(mine: Sequence[Line], page: SetPage) -> list[Drawn]:
         if any(d.doubtful for d in dots):
             caption += " Hollow: times taken beside other work."
         if kind == "online" and chosen:
-            conditions = sorted({f"{line.cost.condition} on {line.stored.entry.machine.kind}" for line in chosen})
+            conditions = sorted({_condition(line) for line in chosen})
             caption += f" Times: {'; '.join(conditions)}."
         if svg:
             drawn.append(Drawn(svg, caption, tuple(d.name for d in dots)))
     return drawn
+
+
+def _condition(line: Line) -> str:
+    """Threads, size and machine of a time, and whose images were timed."""
+    return f"{line.cost.condition}, images of {line.cost.times_on}, on {line.stored.entry.machine.kind}"
+
+
+def breakable(name: str) -> Markup:
+    """A system's name that may be broken before a setting."""
+    return Markup("<wbr>+").join(visible(name).split("+"))
 
 
 def _limits(value: Value) -> tuple[float, float] | None:

@@ -53,7 +53,7 @@ def _cost(source: Source, settings: Mapping[str, str], check: bool) -> str:
     for line in source.chosen(settings):
         cost = line.cost
         if cost.condition:
-            conditions[f"{cost.condition}, {line.stored.entry.machine.kind}"] = None
+            conditions[f"{cost.condition}, images of {cost.times_on}, {line.stored.entry.machine.kind}"] = None
         values = (line.values["noc90"], cost.online, cost.spc20, cost.encode, cost.gmacs, cost.gmacs_image)
         rows.append([f"`{line.stored.entry.system}`", *map(_cell, values), "contended" if cost.contended else ""])
     head = [

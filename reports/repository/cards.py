@@ -18,7 +18,9 @@ def facts(settings: Mapping[str, Any]) -> dict[str, Any]:
     if card is None:
         return {}
     kept = {name: getattr(card, name) for name in _KEPT}
-    records = {name: asdict(value) for name, value in kept.items() if is_dataclass(value)}
+    records = {
+        name: asdict(value) for name, value in kept.items() if is_dataclass(value) and not isinstance(value, type)
+    }
     lists = {"training": None if card.training is None else list(card.training)}
     return {**kept, **records, **lists}
 

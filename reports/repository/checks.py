@@ -192,6 +192,12 @@ def _clicks(cell: RawCell) -> Iterator[str]:
     header, rules = cell.header, cell.header.protocol_record
     limit, stop = int(rules.get("clicks") or 0), rules.get("stop_iou")
     again = bool(rules.get("rerun_without_click"))
+    if any(episode.groups for episode, _ in cell.content.episodes.values()):
+        yield (
+            f"{header.variant} on {header.dataset}: protocol {header.protocol} has several episodes a sample "
+            "(groups.parquet); a repository keeps one, run it under a protocol with one"
+        )
+        return
     for episode, _ in cell.content.episodes.values():
         where = f"{header.variant} on {header.dataset}, sample {episode.sample}"
         if not episode.error and not episode.clicks:

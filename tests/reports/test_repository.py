@@ -196,6 +196,14 @@ def too_many_clicks(run: Path) -> None:
     change_lines(cell_file(run), change)
 
 
+def several_episodes(run: Path) -> None:
+    def change(record: dict[str, Any]) -> None:
+        if record.get("clicks"):
+            record["groups"] = [{"group": "1", "clicks": record["clicks"]}]
+
+    change_lines(cell_file(run), change)
+
+
 def foreign_rows(run: Path) -> None:
     frame = pd.read_parquet(run / "clicks.parquet")
     pd.concat([frame, frame.assign(variant="stranger")]).to_parquet(run / "clicks.parquet")
@@ -218,6 +226,7 @@ TAMPERED: dict[str, tuple[Callable[[Path], None], str]] = {
     "untrained as released": (called_trained, r"without a digest of the weights|name no weights"),
     "a click outside": (outside_click, r"lies outside of the image"),
     "more clicks": (too_many_clicks, r"7 clicks, the protocol allows 6"),
+    "several episodes a sample": (several_episodes, r"several episodes a sample"),
     "rows of nobody": (foreign_rows, r"rows of stranger"),
 }
 

@@ -39,7 +39,8 @@ def make_app(desk: Desk, names: Iterable[str]) -> ASGIApp:
         names: values of `Host` under which it is served.
     """
     page = _Page(desk)
-    files = {item.name: item.read_bytes() for item in (resources.files(__package__) / "static").iterdir()}
+    static = resources.files(__package__) / "static"
+    files = {item.name: item.read_bytes() for item in static.iterdir() if item.name.rpartition(".")[2] in _TYPES}
 
     async def file(request: Request) -> Response:
         name = request.path_params.get("name", "page.html")

@@ -2,14 +2,17 @@
 
 const MOST_EDGES = 400000;
 
-export function unpack({ box: [top, left, height, width], runs }) {
-  const inside = new Uint8Array(height * width);
+function paint(pixels, runs, value) {
   let at = 0;
   runs.forEach((length, i) => {
-    if (i % 2) inside.fill(1, at, at + length);
+    if (i % 2) pixels.fill(value, at, at + length);
     at += length;
   });
-  return { top, left, height, width, inside };
+  return pixels;
+}
+
+export function unpack({ box: [top, left, height, width], runs }) {
+  return { top, left, height, width, runs, inside: paint(new Uint8Array(height * width), runs, 1) };
 }
 
 export function holds(mask, y, x) {
@@ -23,9 +26,7 @@ export function tint(mask, [red, green, blue]) {
   canvas.width = mask.width;
   canvas.height = mask.height;
   const image = new ImageData(mask.width, mask.height);
-  const pixels = new Uint32Array(image.data.buffer);
-  const colour = (255 << 24) | (blue << 16) | (green << 8) | red;
-  for (let i = 0; i < pixels.length; i += 1) if (mask.inside[i]) pixels[i] = colour;
+  paint(new Uint32Array(image.data.buffer), mask.runs, (255 << 24) | (blue << 16) | (green << 8) | red);
   canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas;
 }

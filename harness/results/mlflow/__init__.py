@@ -16,12 +16,14 @@ from typing import Any
 from harness.errors import UserError
 from harness.planning.addresses import without_secrets
 
-# Before mlflow is imported anywhere: no usage pings, and a dead server must not hold a sweep for minutes.
+# Before mlflow is imported anywhere: no usage pings, no log lines on the terminal, and a dead server must not hold a
+# sweep for minutes.
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
 }.items():
     os.environ.setdefault(_name, _value)
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from harness.errors import UserError
 from harness.results import files
+from harness.results.mlflow.quiet import hush
 
 # What SQLite, Alembic and MLflow say of a schema that is not theirs, or that is there in part.
 _BROKEN = re.compile(
@@ -113,6 +114,7 @@ def _make(temporary: Path) -> None:
     """MLflow's schema in a new file; what a killed process left there goes first."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+    hush()
     for leftover in temporary.parent.glob(f"{temporary.name}*"):
         leftover.unlink()
     store = SqlAlchemyStore(f"sqlite:///{temporary}", (temporary.parent / "mlartifacts").as_uri())

@@ -8,7 +8,6 @@ at what is there, and only what is missing is sent.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import time
 from collections import defaultdict
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError
 from harness.planning.addresses import without_secrets
 from harness.results.mlflow import names
+from harness.results.mlflow.quiet import hush
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -43,9 +43,7 @@ def open_client(uri: str) -> Any:
     """An MlflowClient that keeps its migrations and tracebacks to itself: every error is raised, and said in a line."""
     from mlflow import MlflowClient
 
-    # After the import, which sets levels of its own.
-    for name in ("alembic", "mlflow", "urllib3.connectionpool"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    hush()
     return MlflowClient(tracking_uri=uri)
 
 

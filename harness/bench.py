@@ -25,8 +25,12 @@ def main() -> None:
         print("usage: is-bench COMMAND [key=value …]\n")
         for command, (_, text) in COMMANDS.items():
             print(f"  {command:10s}{text}")
-        print("\nis-bench COMMAND --help says more.")
+        print("\nis-bench COMMAND --help says more; is-bench completion SHELL prints what makes Tab complete names.")
         return
+    if name in ("completion", "complete"):
+        from harness.completion import run
+
+        sys.exit(run(sys.argv[1:], [*COMMANDS, "completion"]))
     if name not in COMMANDS:
         print(f"error: unknown command {name!r}. {near_miss(name, COMMANDS)}", file=sys.stderr)
         sys.exit(2)

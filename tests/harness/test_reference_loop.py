@@ -14,8 +14,8 @@ from test_sweep import sweep
 
 SHARED = Path(os.environ.get("IS_BENCH_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 ROOT = SHARED / "data" / "grabcut"
-# Fifty images take four minutes twice; IS_BENCH_FULL=1 runs them all, the suite every sixth.
-STEP = 1 if os.environ.get("IS_BENCH_FULL") else 6
+FEW, MANY = (17, 1), (1 if os.environ.get("IS_BENCH_FULL") else 6, 2)
+"""(every so many-th of fifty photographs, GrabCut's iterations at a click). All fifty take four minutes twice."""
 
 pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason=f"no GrabCut photographs at {ROOT} (set IS_BENCH_SHARED)")
 
@@ -50,23 +50,25 @@ def Click(y, x, positive):  # any object with these three fields will do
 
 
 @pytest.mark.timeout(900)
-def test_noc90_of_grabcut_is_that_of_an_independent_loop(tmp_path):
+@pytest.mark.parametrize(("step", "iterations"), [FEW, pytest.param(*MANY, marks=pytest.mark.slow)])
+def test_noc90_of_grabcut_is_that_of_an_independent_loop(step, iterations, tmp_path):
     from baselines.grabcut import OpenCVGrabCut
 
-    names = sorted(p.stem for p in (ROOT / "data_GT").iterdir())[::STEP]
+    names = sorted(p.stem for p in (ROOT / "data_GT").iterdir())[::step]
     for folder in ("data_GT", "boundary_GT"):
         (tmp_path / "data" / folder).mkdir(parents=True)
         for path in (ROOT / folder).iterdir():
             if path.stem in names:
                 (tmp_path / "data" / folder / path.name).symlink_to(path)
 
-    segmenter, expected = OpenCVGrabCut(), {}
+    segmenter, expected = OpenCVGrabCut(iterations=iterations), {}
     for name in names:
         image = cv2.imread(str(next((ROOT / "data_GT").glob(f"{name}.*"))))[:, :, ::-1].copy()
         truth = cv2.imread(str(next((ROOT / "boundary_GT").glob(f"{name}.*"))), cv2.IMREAD_GRAYSCALE)
         expected[name] = reference_clicks(segmenter, image, truth)
 
-    arguments = ["+ablation=dha", "dataset=grabcut", f"dataset.root={tmp_path / 'data'}", "variants=[opencv_grabcut]"]
+    arguments = ["variant=opencv_grabcut", f"variant.iterations={iterations}"]
+    arguments += ["dataset=grabcut", f"dataset.root={tmp_path / 'data'}"]
     sweep(*arguments, "measure=none", "report=false", "tracking.enabled=false", "out=out", cwd=tmp_path)
 
     rows = pd.read_parquet(tmp_path / "out" / "clicks.parquet")

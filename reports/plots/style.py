@@ -11,6 +11,8 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 # Okabe and Ito 2008, without the yellow that vanishes on white paper; dark and light alternate for grey printing.
@@ -66,6 +68,14 @@ _UNDATED: dict[str, dict[str, None]] = {
 }
 
 
+_CANVASES: dict[str, tuple[Any, str]] = {
+    "png": (FigureCanvasAgg, "print_png"),
+    "jpg": (FigureCanvasAgg, "print_jpg"),
+    "svg": (FigureCanvasSVG, "print_svg"),
+    "pdf": (FigureCanvasPdf, "print_pdf"),
+}
+
+
 @dataclass(frozen=True)
 class Plot:
     """A figure with the words that belong to it.
@@ -100,15 +110,12 @@ class Plot:
     def rendered(self, ending: str) -> bytes:
         """The drawing as png, svg, pdf or jpg; the same bytes for the same drawing. Drawn once, then kept."""
         if ending not in self.cache:
-            out = io.BytesIO()
             with rc_context(RC):
                 if not self.cache:
                     # The layout is solved once; every further format takes it as it is.
                     self.figure.draw_without_rendering()
                     self.figure.set_layout_engine("none")
-                options: dict[str, Any] = {"pil_kwargs": {"quality": 88}} if ending == "jpg" else {}
-                self.figure.savefig(out, format=ending, metadata=_UNDATED[ending] or None, **options)
-            self.cache[ending] = out.getvalue()
+                self.cache[ending] = _printed(self.figure, ending)
         return self.cache[ending]
 
     def svg(self) -> str:
@@ -122,6 +129,22 @@ class Plot:
         for path, ending in zip(paths, formats, strict=True):
             path.write_bytes(self.rendered(ending))
         return paths
+
+
+def _printed(figure: Figure, ending: str) -> bytes:
+    """What `figure.savefig` writes. It draws every figure twice, once without ink to solve the layout; here that is
+    solved already, and the backend prints at once (tests hold the two to equal bytes)."""
+    out = io.BytesIO()
+    canvas, method = _CANVASES[ending]
+    before = figure.canvas, figure.dpi
+    options: dict[str, Any] = {"pil_kwargs": {"quality": 88}} if ending == "jpg" else {}
+    try:
+        figure.dpi = RC["savefig.dpi"]
+        getattr(canvas(figure), method)(out, metadata=_UNDATED[ending] or None, **options)
+    finally:
+        figure.dpi = before[1]
+        figure.set_canvas(before[0])
+    return out.getvalue()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +110,17 @@ class Run:
 
     def status(self, variant: str) -> str:
         """The weights' state as stored: "released", "trained here", "untrained", "no weights" or "not recorded"."""
-        for frame in (self.clicks, self.latency, self.flops):
+        return self._statuses.get(variant, "not recorded")
+
+    @cached_property
+    def _statuses(self) -> dict[Any, str]:
+        """variant -> state of its weights, by the last row of the first table that has the variant."""
+        statuses: dict[Any, str] = {}
+        for frame in (self.flops, self.latency, self.clicks):
             if "weights_status" in frame:
-                values = frame.loc[frame["variant"] == variant, "weights_status"]
-                if len(values):
-                    return str(values.iloc[-1])
-        return "not recorded"
+                last = frame.drop_duplicates("variant", keep="last")
+                statuses |= {v: str(s) for v, s in zip(last["variant"], last["weights_status"], strict=True)}
+        return statuses
 
     def note(self, dataset: str) -> str:
         """What must be said of a data set wherever its numbers stand, for example "composed"."""

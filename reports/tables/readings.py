@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from harness.scoring import metrics, ranking
 from harness.scoring.decision import Decision, Outcome, decide, differing_pairs, not_compared
 from harness.scoring.ranking import Ranking
@@ -37,17 +35,19 @@ class Reading:
 def of(run: Run, keys: Sequence[str]) -> list[Reading]:
     """The comparisons over all object sizes, in the order of data sets, variants and `keys`."""
     frame = run.compare[run.compare["size_bin"].isin(("", "all"))]
-    found = []
-    for dataset in run.datasets:
-        for variant in run.variants:
-            mine = frame[(frame["variant"] == variant) & (frame["dataset"] == dataset)]
-            for key in keys:
-                for _, line in mine[mine["metric"] == key].iterrows():
-                    found.append(_reading(run, line, key))
-    return found
+    lines: dict[tuple[Any, Any, Any], list[tuple[Mapping[Any, Any], int]]] = {}
+    for line, differing in zip(frame.to_dict("records"), differing_pairs(frame), strict=True):
+        lines.setdefault((line["dataset"], line["variant"], line["metric"]), []).append((line, differing))
+    return [
+        _reading(run, line, key, differing)
+        for dataset in run.datasets
+        for variant in run.variants
+        for key in keys
+        for line, differing in lines.get((dataset, variant, key), [])
+    ]
 
 
-def _reading(run: Run, line: pd.Series, key: str) -> Reading:
+def _reading(run: Run, line: Mapping[Any, Any], key: str, differing: int) -> Reading:
     difference, low, high, p_value, p_holm = (
         float(line[name]) for name in ("difference", "low", "high", "p_value", "p_holm")
     )
@@ -62,13 +62,14 @@ def _reading(run: Run, line: pd.Series, key: str) -> Reading:
         p_value,
         p_holm,
         int(line["samples"]),
-        decide_line(run, line),
+        decide_line(run, line, differing),
         key == run.primary,
     )
 
 
-def decide_line(run: Run, line: Mapping[Any, Any] | pd.Series) -> Decision:
-    """What a row of compare.csv allows to say; quality of random weights is never judged."""
+def decide_line(run: Run, line: Mapping[Any, Any], differing: int) -> Decision:
+    """What a row of compare.csv allows to say, with its number of pairs that differ; quality of random weights is
+    never judged."""
     statuses = [run.status(str(line[k])) for k in ("variant", "base")]
     if not all(run.ranked(str(line[k])) for k in ("variant", "base")):
         return not_compared("untrained weights" if "untrained" in statuses else "weights not recorded")
@@ -76,7 +77,7 @@ def decide_line(run: Run, line: Mapping[Any, Any] | pd.Series) -> Decision:
         float(line["difference"]),
         float(line["p_value"]),
         int(line["samples"]),
-        differing_pairs(pd.DataFrame([dict(line)]))[0],
+        differing,
         better=metric(str(line["metric"])).better,
         low=float(line["low"]),
         high=float(line["high"]),

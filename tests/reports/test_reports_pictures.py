@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from matplotlib.text import Text
 
 from harness.planning.disk import Trust
@@ -207,6 +209,32 @@ def test_pictures_are_the_same_bytes_every_time(run: Run) -> None:
     made = [quality.iou_curves(run, "shapes") for _ in range(2)]
     for ending in ("svg", "png", "pdf"):
         assert made[0].rendered(ending) == made[1].rendered(ending)
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf", "jpg"])
+def test_a_picture_is_drawn_once_and_has_the_bytes_of_savefig(ending, monkeypatch):
+    def plot():
+        with style.drawing(4, 3, 1, 2) as (figure, axes):
+            axes[0].plot([0, 1, 2], [3, 1, 2], label="a rather long label")
+            axes[1].imshow(np.arange(12).reshape(3, 4))
+            figure.legend(loc="outside lower center")
+        return Plot("name", "title", "caption", "alt", figure)
+
+    draws = []
+    ours, expected = plot(), io.BytesIO()
+    draw = type(ours.figure).draw
+    monkeypatch.setattr(type(ours.figure), "draw", lambda *args, **kw: (draws.append(1), draw(*args, **kw))[1])
+    found = ours.rendered(ending)
+    assert len(draws) == 2  # once for the layout, once with ink; savefig below takes one more
+    reference = plot().figure
+    with rc_context(style.RC):
+        reference.draw_without_rendering()
+        reference.set_layout_engine("none")
+        undated = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+        options = {"pil_kwargs": {"quality": 88}} if ending == "jpg" else {}
+        reference.savefig(expected, format=ending, metadata=undated.get(ending), **options)
+    assert found == expected.getvalue() and len(draws) == 5
+    assert ours.figure.dpi == reference.dpi == 100
 
 
 def test_gallery_chooses_by_the_rows(run: Run) -> None:

@@ -12,6 +12,9 @@ pixels and distances are found with less work, in two steps:
 Distances are roots of whole numbers. Where OpenCV's precise transform runs in IPP (x86 wheels, one thread), its last
 bit depends on the address of its output modulo 32 bytes, which would break ties at random; squares are therefore
 compared as whole numbers (exact up to depths of about 1,400 px, where float32 ends).
+
+`benchmarks/annotator_distance.py` holds the times against one plain transform, `tests/harness/plain_distance.py`, which
+is also the tests' oracle.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binom, rankdata
 
 LEVEL = 0.95
 FEWEST = 7
@@ -65,6 +64,8 @@ def widening(series: Sequence[float] | np.ndarray) -> float:
     -(1 + 3 r) / n (Kendall 1954), raised by its standard error 1 / sqrt(n), since too small an r costs coverage, and
     taken as 0.9 at most.
     """
+    from scipy.stats import rankdata  # a second of imports that a measuring child, which only settles, can spare
+
     n = len(series)
     ranks = rankdata(series) - (n + 1) / 2
     power = float((ranks**2).sum())
@@ -81,6 +82,8 @@ def order_statistic(n: int, level: float = LEVEL) -> int | None:
     >>> order_statistic(5) is None, order_statistic(6), order_statistic(9)
     (True, 0, 1)
     """
+    from scipy.stats import binom
+
     tails = 2 * binom.cdf(np.arange(n // 2), n, 0.5)
     kept = np.nonzero(tails <= 1 - level)[0]
     return int(kept[-1]) if len(kept) else None

@@ -55,3 +55,12 @@ def test_a_dry_run_imports_no_model(tmp_path):
     ended, modules = json.loads(run.stdout.splitlines()[-1])
     assert ended == 0, run.stderr
     assert {"torch", "mlflow", "transformers", "matplotlib"}.isdisjoint(modules)
+
+
+def test_a_measuring_child_imports_what_it_measures_with_and_no_more():
+    """Ten children of a sweep each pay for their imports; statistics and tables are made by the parent."""
+    rooms = ("child", "contention", "devices", "replay", "stats", "workload")
+    modules = ["sys", "inter2former.segmenter", *(f"harness.latency.{room}" for room in rooms)]
+    program = f"import {', '.join(modules)}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (HEAVY - {"torch"}).isdisjoint(run.stdout.split())

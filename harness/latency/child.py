@@ -85,7 +85,7 @@ class Child:
         }
 
     def warm(self, limit_s: float) -> dict[str, Any]:
-        """Record the episodes, then replay them until the median settles or the time is up."""
+        """Record the episodes, which is a first pass, then replay them until the median settles or the time is up."""
         from harness.latency.stats import settled
 
         started = time.perf_counter()
@@ -94,7 +94,7 @@ class Child:
         peak_mb = (memory_kb("VmHWM") - self.bare_kb) / 1024
         self.replay.keep()
         series: list[float] = []
-        while not settled(series) and (time.perf_counter() - started < limit_s or len(series) < 2):
+        while not settled(series) and (time.perf_counter() - started < limit_s or not series):
             series.append(sum(t["ms"] for t in self.replay.once()))
         gc.collect()
         gc.freeze()  # what is alive now stays so: the collection before each round has little to look at

@@ -154,22 +154,31 @@ class Group:
         limit = psutil.virtual_memory().available * self.settings.memory_share / 2**20
         used = 0.0
         batch: list[Runner] = []
+        ahead: list[Runner] = []
         at_once = pinning.all_threads()
-        while waiting and (used < limit or not batch):
-            starting = [waiting.pop(0) for _ in range(min(at_once if batch else 1, len(waiting)))]
-            for runner in starting:
-                self._launch(runner)
+        while ahead or (waiting and (used < limit or not batch)):
+            starting = ahead or self._launch(waiting, at_once if batch else 1)
             for runner in starting:
                 self.tell(f"latency {self.resolution} px: starting {runner.variant}, {runner.threads} threads")
                 self._await_build(runner)
+            # The next ones import and build while these warm up, where the memory holds both for certain.
+            room = used + (len(starting) + at_once) * max(map(_weight, [*batch, *starting])) < limit
+            ahead = self._launch(waiting, at_once) if batch and room else []
             for runner in starting:
                 answer = runner.ask(do="warm", limit_s=self.settings.warmup_s)
                 runner.facts.update(answer or {})
-                used += float(runner.facts.get("rss_mb", 0.0)) * 1.5 if not runner.error else 0.0
+                used += _weight(runner) if not runner.error else 0.0
             batch += starting
         return batch
 
-    def _launch(self, runner: Runner) -> None:
+    def _launch(self, waiting: list[Runner], count: int) -> list[Runner]:
+        """Start the processes of the first of `waiting`, which leave it."""
+        starting = [waiting.pop(0) for _ in range(min(count, len(waiting)))]
+        for runner in starting:
+            self._launch_one(runner)
+        return starting
+
+    def _launch_one(self, runner: Runner) -> None:
         job = {
             "config": dict(self.variants[runner.variant]),
             "threads": runner.threads,
@@ -246,3 +255,8 @@ class Group:
     @staticmethod
     def _disturbed(answers: list[dict[str, Any]]) -> bool:
         return bool(latency_contention.verdict([latency_contention.Load(**a["load"]) for a in answers]))
+
+
+def _weight(runner: Runner) -> float:
+    """Memory that a child may take, in MiB, from what it has now."""
+    return float(runner.facts.get("rss_mb", 0.0)) * 1.5

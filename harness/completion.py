@@ -109,7 +109,7 @@ def _keys(current: str, before: Sequence[str], folders: Sequence[Any]) -> list[s
 def _settings(primary: str, before: Sequence[str], folders: Sequence[Any]) -> list[str]:
     """Keys of the primary file, and of the option that the defaults or the words before choose in each group."""
     root = _yaml(primary, folders)
-    chosen = {}
+    chosen: dict[str, str] = {}
     for entry in root.pop("defaults", []):
         if isinstance(entry, Mapping):
             chosen |= {str(k).removeprefix("override ").lstrip("/"): str(v) for k, v in entry.items()}

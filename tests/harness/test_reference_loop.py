@@ -14,7 +14,7 @@ from test_sweep import sweep
 
 SHARED = Path(os.environ.get("IS_BENCH_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 ROOT = SHARED / "data" / "grabcut"
-FEW, MANY = (17, 1), (1 if os.environ.get("IS_BENCH_FULL") else 6, 2)
+FEW, MANY = (30, 1), (1 if os.environ.get("IS_BENCH_FULL") else 6, 2)
 """(every so many-th of fifty photographs, GrabCut's iterations at a click). All fifty take four minutes twice."""
 
 pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason=f"no GrabCut photographs at {ROOT} (set IS_BENCH_SHARED)")

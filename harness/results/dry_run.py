@@ -19,6 +19,7 @@ from rich.table import Table
 from harness.console import Console, markup
 from harness.errors import UserError
 from harness.latency.options import Options
+from harness.latency.options import Options
 from harness.planning.config import plain
 from harness.planning.plan import Cell, Plan
 from harness.results.speeds import Speed, Speeds, variant_key
@@ -81,10 +82,7 @@ def _summary(plan: Plan, config: DictConfig, measure: Mapping[str, Any], times: 
         missing = f" and {len(times) - len(known)} cells of unknown time" if 0 < len(known) < len(times) else ""
         parts.append(f"clicks about {duration(sum(known))}{missing}" if known else "clicks: time unknown")
     if measure.get("latency"):
-        budget = Options.of(measure).seconds
-        parts.append(
-            f"latency about {duration(budget)}, at most {duration(1.5 * budget)} and the start of its children"
-        )
+        parts.append(_latency(measure))
     if measure.get("flops"):
         parts.append("FLOPs on top")
     lines = [f"protocol {plan.protocol.label}, out={config.out}; {'; '.join(parts)}."]
@@ -100,6 +98,14 @@ def _summary(plan: Plan, config: DictConfig, measure: Mapping[str, Any], times: 
         "Nothing was run or written." if asked(config) == "true" else "Only the speeds were measured and kept."
     )
     return lines
+
+
+def _latency(measure: Mapping[str, Any]) -> str:
+    settings = Options.of(measure)
+    if settings.auto:
+        return f"latency until each ratio is known, at most {duration(settings.auto_limit_s)}"
+    budget = float(settings.budget_s)
+    return f"latency about {duration(budget)}, at most {duration(1.5 * budget)}, and its start"
 
 
 def probe(plan: Plan) -> dict[tuple[str, str], Speed]:

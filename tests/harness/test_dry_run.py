@@ -168,3 +168,12 @@ def test_a_probe_measures_without_a_run(tmp_path):
 def test_another_value_is_a_mistake_in_one_line(tmp_path):
     done = sweep("dry_run=yes-please", cache=tmp_path, cwd=tmp_path, code=2)
     assert "dry_run=yes-please: allowed are true, false, probe." in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("budget", "text"),
+    [("80", "latency about 80 s, at most 2 min"), ("auto", "latency until each ratio is known, at most 2.0 h")],
+)
+def test_the_time_of_latency_is_that_of_its_settings(budget, text, tmp_path):
+    done = sweep("measure=quick", f"measure.budget_s={budget}", "dry_run=true", cache=tmp_path, cwd=tmp_path)
+    assert text in " ".join(done.stdout.split())

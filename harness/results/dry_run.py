@@ -19,7 +19,6 @@ from rich.table import Table
 from harness.console import Console, markup
 from harness.errors import UserError
 from harness.latency.options import Options
-from harness.latency.options import Options
 from harness.planning.config import plain
 from harness.planning.plan import Cell, Plan
 from harness.results.speeds import Speed, Speeds, variant_key

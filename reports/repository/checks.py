@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -159,13 +160,14 @@ def _whole_set(run: Run, cell: RawCell) -> Iterator[str]:
 
 
 @functools.cache
-def _known() -> Mapping[str, int]:
-    return json.loads((resources.files("reports.repository") / "known.json").read_text(encoding="utf-8"))["samples"]
+def _known() -> Mapping[str, Any]:
+    """Sizes of data sets that everybody has, and digests of the weights that this version packages."""
+    return json.loads((resources.files("reports.repository") / "known.json").read_text(encoding="utf-8"))
 
 
 def known_samples(dataset: str, target: str) -> int | None:
     """Number of samples of a data set that everybody has, under its name."""
-    return _known().get(dataset) if target.startswith("harness.datasets.") else None
+    return _known()["samples"].get(dataset) if target.startswith("harness.datasets.") else None
 
 
 def _weights(cell: RawCell) -> Iterator[str]:
@@ -180,11 +182,22 @@ def _weights(cell: RawCell) -> Iterator[str]:
                 f"{where}: untrained rows as trained: they say {origin.weights_status!r}, "
                 "but the variant's settings name no weights"
             )
+        elif _packaged(config) and origin.weights_digest not in _known()["packaged_weights"]:
+            yield (
+                f"{where}: wrong digest: rows say {origin.weights_status!r} with weights {origin.weights_digest!r}; "
+                "no weights of this version's package have it"
+            )
         elif not origin.weights_digest:
             yield f"{where}: rows say {origin.weights_status!r} without a digest of the weights"
     seen = {(o.weights_status, o.weights_digest) for o in cell.content.origins}
     if len(seen) > 1:
         yield f"{where}: rows of several weights in one cell: {', '.join(f'{s} {d}' for s, d in sorted(seen))}"
+
+
+def _packaged(config: Mapping[str, Any]) -> bool:
+    """Whether a variant runs on the weights of this project's package."""
+    ours = str(config.get("_target_", "")).startswith(("inter2former.", "baselines."))
+    return ours and config.get("weights") == "default"
 
 
 def _clicks(cell: RawCell) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -254,6 +255,35 @@ def test_untrained_rows_never_come_in_as_trained(copied: Path, tmp_path: Path) -
 
     (cell,) = checks.raw_cells(read(copied))
     assert any("untrained rows as trained" in text for text in checks._weights(cell))
+
+
+def test_the_packaged_weights_are_known_by_their_digests() -> None:
+    """known.json against the segmenters: every state of the switches that chooses a file, and the baselines."""
+    from baselines.dense_lite import DenseLite
+    from baselines.sam_lite import SamLite
+    from inter2former.segmenter import Inter2FormerSegmenter
+    from reports.repository import checks
+
+    states = itertools.product(("on", "full", "bsq", "vq"), ("on", "shared", "dense"))
+    built = [Inter2FormerSegmenter("lite", dha=a, hmoe=h, weights="default") for a, h in states]
+    digests = {one.weights_digest for one in [*built, DenseLite(weights="default"), SamLite(weights="default")]}
+    assert digests == set(checks._known()["packaged_weights"])
+
+
+def test_other_weights_under_the_name_of_the_packaged_ones(copied: Path) -> None:
+    """Rows of weights of one's own that call themselves the packaged ones."""
+    from reports.read.frames import read
+    from reports.repository import checks
+
+    def change(record: dict[str, Any]) -> None:
+        if "variant_config" in record:
+            record["variant_config"]["weights"] = "default"
+        if "origin" in record:
+            record["origin"].update(weights_status="trained here", weights_digest="0123456789abcdef")
+
+    change_lines(cell_file(copied), change)
+    (cell,) = checks.raw_cells(read(copied))
+    assert any("wrong digest: rows say 'trained here'" in text for text in checks._weights(cell))
 
 
 def spoil(path: Path) -> None:

@@ -8,11 +8,12 @@ ARGS   ?=
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install sweep report test test-all check format clean
+.PHONY: help install sweep report board test test-all check format clean
 
 help:
 	@echo "make sweep    demo sweep on embedded scenes: summary, rows, MLflow runs, report (ABLATION=dha ARGS='dataset.limit=4')"
 	@echo "make report   the report again, from OUT=$(OUT)"
+	@echo "make board    a static site of the project's own results, into runs/board"
 	@echo "make test     the test suite (ARGS='-k store'); make test-all adds the slow tests"
 	@echo "make check    ruff, mypy, and documents against the stored rows"
 	@echo "make clean    remove .venv and caches; results under runs/ stay"
@@ -36,6 +37,9 @@ sweep: install
 
 report: install
 	$(BIN)/python -m reports run=$(OUT)
+
+board: install
+	$(BIN)/python -m reports board out=runs/board
 
 test: install
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)

@@ -19,7 +19,9 @@ from torch.nn import functional as F
 
 from baselines._sam_hq_decoder import HqMaskDecoder
 from baselines._sam_net import SamNet
-from harness.latency.workload import erroneous, next_click
+from harness.clicking.annotators import Ritm
+from harness.latency.workload import erroneous
+from harness.sample import Sample
 from inter2former.build import initialise
 from inter2former.config import make_config
 from inter2former.label_map import add_clicks, add_prediction, new_label_map
@@ -104,8 +106,11 @@ def make_cases(masks: list[np.ndarray], size: int, share: float, seed: int = 0) 
     cases = []
     label = new_label_map(size, size)
     prediction = np.zeros((size, size), bool)
+    annotator = Ritm().start(Sample("case", np.zeros((size, size, 3), np.uint8), truth))
     for kind in ("first", "second", "later"):
-        before, click = label.copy(), next_click(prediction, truth)
+        before, click = label.copy(), annotator.click(prediction)
+        if click is None:
+            raise ValueError(f"no error is left to click in a case of {share:.0%} of {size} px")
         add_clicks(label, [_Click(*click)])
         prediction = erroneous(placed, PREVIOUS_IOU, rng)
         box = view_tokens(label, False, "executed").box

@@ -9,11 +9,13 @@ Rows and columns of a click are in pixels and may be fractional after the crop; 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from baselines._images import bilinear
+from baselines._images import bilinear, check_image
 
 RADIUS = 5
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -27,6 +29,19 @@ Point = tuple[float, float, bool]
 """Row, column, positive."""
 Region = tuple[int, int, int, int]
 """First and last row, first and last column, all inside."""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The image (1, 3, H, W) in 0..1: these systems run their whole network at every click and keep nothing else."""
+
+    image: Tensor
+
+
+def keep(image: np.ndarray) -> Embedding:
+    """Return an (H, W, 3) uint8 RGB image as planes."""
+    pixels = torch.from_numpy(np.ascontiguousarray(check_image(image)))
+    return Embedding(pixels.permute(2, 0, 1)[None].float() / 255)
 
 
 def normalise(image: Tensor) -> Tensor:

@@ -17,9 +17,9 @@ from baselines import _weights, _zoom
 from baselines._focal_crops import Box, focus_crop, merge
 from baselines._focal_refiner import Refiner
 from baselines._hrnet import HRNet
-from baselines._images import bilinear, check_image, mask_plane
+from baselines._images import bilinear, mask_plane
 from baselines._segformer import SIZES, SegFormer
-from baselines._zoom import Kept, Point, Region, draw_discs, normalise
+from baselines._zoom import Embedding, Kept, Point, Region, draw_discs, normalise
 from baselines.ritm import Scale
 
 REFINER_RADIUS = 5
@@ -91,13 +91,6 @@ class FocalClickNet(nn.Module):
         return bilinear(logits, size, size, align_corners=True), features
 
 
-@dataclass(frozen=True)
-class Embedding:
-    """The image (1, 3, H, W) in 0..1: there is nothing else to keep."""
-
-    image: Tensor
-
-
 class FocalClick:
     """Segmenter: FocalClick.
 
@@ -167,8 +160,7 @@ class FocalClick:
 
     def encode(self, image: np.ndarray) -> Embedding:
         """Turn (H, W, 3) uint8 RGB into planes."""
-        pixels = torch.from_numpy(np.ascontiguousarray(check_image(image)))
-        return Embedding(pixels.permute(2, 0, 1)[None].float() / 255)
+        return _zoom.keep(image)
 
     def start(self, embedding: Embedding) -> Session:
         """Begin an episode."""

@@ -6,7 +6,6 @@ the published evaluation: zoom-in to the object from the second click on, and av
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,8 @@ from torch.nn import functional as F
 
 from baselines import _weights, _zoom
 from baselines._hrnet import LAYOUTS, HRNet
-from baselines._images import check_image, mask_plane
-from baselines._zoom import Kept, Point, Region, cut, extent, normalise
+from baselines._images import mask_plane
+from baselines._zoom import Embedding, Kept, Point, Region, cut, extent, normalise
 
 THRESHOLD = 0.49
 EMPTY_ZOOM = ("keep", "reset")
@@ -52,13 +51,6 @@ class RitmNet(nn.Module):
         """
         logits, _ = self.feature_extractor(normalise(image), self.maps_transform(maps))
         return F.interpolate(logits, image.shape[2:], mode="bilinear", align_corners=True)
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """The image (1, 3, H, W) in 0..1: there is nothing else to keep."""
-
-    image: Tensor
 
 
 class Ritm:
@@ -131,8 +123,7 @@ class Ritm:
 
     def encode(self, image: np.ndarray) -> Embedding:
         """Turn (H, W, 3) uint8 RGB into planes."""
-        pixels = torch.from_numpy(np.ascontiguousarray(check_image(image)))
-        return Embedding(pixels.permute(2, 0, 1)[None].float() / 255)
+        return _zoom.keep(image)
 
     def start(self, embedding: Embedding) -> Session:
         """Begin an episode."""

@@ -7,7 +7,6 @@ clicks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,18 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from baselines import _weights, _zoom
-from baselines._images import check_image, mask_plane
+from baselines._images import mask_plane
 from baselines._simpleclick_net import LAYOUTS, SimpleClickNet
-from baselines._zoom import Kept, Point, Region, cut, normalise
+from baselines._zoom import Embedding, Kept, Point, Region, cut, normalise
 
 THRESHOLD = 0.49
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """The image (1, 3, H, W) in 0..1: there is nothing else to keep."""
-
-    image: Tensor
 
 
 class SimpleClick:
@@ -96,8 +88,7 @@ class SimpleClick:
 
     def encode(self, image: np.ndarray) -> Embedding:
         """Turn (H, W, 3) uint8 RGB into planes."""
-        pixels = torch.from_numpy(np.ascontiguousarray(check_image(image)))
-        return Embedding(pixels.permute(2, 0, 1)[None].float() / 255)
+        return _zoom.keep(image)
 
     def start(self, embedding: Embedding) -> Session:
         """Begin an episode."""

@@ -76,7 +76,7 @@ def failed(folder: Path, code: int) -> str:
     if len(per_sample) != IMAGES or int(per_sample.min()) != CLICKS:
         return f"{len(per_sample)} of {IMAGES} images with {CLICKS} clicks"
     for name in ("flops", "latency"):
-        errors = pd.read_csv(folder / f"{name}.csv")["error"].fillna("")
+        errors = pd.read_csv(folder / f"{name}.csv", dtype={"error": str})["error"].fillna("")
         wrong = errors[~errors.str.contains("^$|do not apply")]
         if len(wrong):
             return f"{name}: {wrong.iloc[0]}"

@@ -19,6 +19,7 @@ from harness.errors import UserError, near_miss
 from harness.planning import user_yaml
 from harness.planning.addresses import without_secrets
 from harness.planning.config import Config, overlay, plain
+from harness.planning.dotted import dotted
 from harness.planning.environment import recorded
 
 HELP = """\
@@ -194,7 +195,7 @@ def plan_overrides(plan: dict[str, Any], name: str, base: Path, seed: int | None
     init = values.pop("init", plan.get("init"))
     arguments = [f"variant={values.pop('variant')}"] if "variant" in values else []
     arguments += [f"variant.{key}={_literal(value)}" for key, value in values.items()]
-    arguments += [f"training.{key}={_literal(value)}" for key, value in _dotted(training).items()]
+    arguments += [f"training.{key}={_literal(value)}" for key, value in dotted(training).items()]
     if init in plan["runs"]:
         init = base / init / "weights.safetensors"
     if init is not None:
@@ -204,13 +205,6 @@ def plan_overrides(plan: dict[str, Any], name: str, base: Path, seed: int | None
     if seed is not None:
         arguments.append(f"training.seed={seed}")
     return [*arguments, f"out={base / _folder(plan, name, seed)}"]
-
-
-def _dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat.update(_dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
-    return flat
 
 
 def _literal(value: Any) -> str:

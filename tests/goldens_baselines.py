@@ -14,8 +14,47 @@ from goldens import BASELINE_GOLDENS, normal
 
 _F = np.float32
 
-# Per model: (end of the key, what becomes of its standard normal draw n); the first match counts.
-_SPECIAL: dict[str, list[tuple[str, str, float, float]]] = {
+Rule = tuple[str, str, float, float]
+"""(end of the key, what becomes of its standard normal draw n, gain, offset)"""
+
+
+def _drawn(*keys: str) -> list[Rule]:
+    """Entries that keep their draw."""
+    return [(key, "scale", 1.0, 0.0) for key in keys]
+
+
+_VARIANCES: list[Rule] = [("running_var", "absolute", 0.1, 1.0)]
+_TOKENS = _drawn("positional_encoding_gaussian_matrix", "_token.weight", "_tokens.weight")
+_PROMPTS = [*_drawn("prompt_encoder.point_embeddings", "_embed.weight"), *_TOKENS]
+_REFINER: list[Rule] = [("refine_pred.weight", "fan", 3.0, 0.0), ("refine_trimap.weight", "fan", 3.0, 0.0)]
+_FOCAL_SEGFORMER: list[Rule] = [
+    *_VARIANCES,
+    ("patch_embed_side1.norm.weight", "affine", 0.02, 0.3),
+    ("linear_pred.weight", "fan", -6.0, 0.0),
+    ("linear_pred.bias", "affine", 0.02, 4.5),
+    *_REFINER,
+]
+
+
+def _simpleclick(bias: float) -> list[Rule]:
+    return [
+        ("pos_embed", "scale", 0.1, 0.0),
+        ("head.conv_seg.weight", "fan", -8.0, 0.0),
+        ("head.conv_seg.bias", "affine", 0.02, bias),
+    ]
+
+
+def _hrnet(scale: Rule, head: float, bias: float) -> list[Rule]:
+    return [*_VARIANCES, scale, ("cls_head.weight", "fan", head, 0.0), ("cls_head.bias", "affine", 0.02, bias)]
+
+
+_SAM: list[Rule] = [
+    ("iou_prediction_head.layers.2.bias", "scale", 1.5, 0.0),
+    ("hf_mlp.layers.2.weight", "fan", 0.3, 0.0),
+    *_PROMPTS,
+]
+# Per model; the first match counts.
+_SPECIAL: dict[str, list[Rule]] = {
     "segnext": [
         ("visual_prompts_encoder.proj.weight", "fan", 8.0, 0.0),
         ("head.seg_conv.weight", "fan", 8.0, 0.0),
@@ -26,7 +65,7 @@ _SPECIAL: dict[str, list[tuple[str, str, float, float]]] = {
         ("gamma_2", "affine", 0.1, 1.0),
         ("cls_token", "scale", 0.5, 0.0),
         ("relative_position_bias_table", "scale", 0.5, 0.0),
-        ("running_var", "absolute", 0.1, 1.0),
+        *_VARIANCES,
         ("neck.patch_embed", "scale", 2.0, 0.0),
         ("decode_head.conv_seg.weight", "fan", 6.0, 0.0),
         ("decode_head.conv_seg.bias", "pair", 0.02, 3.1),
@@ -37,80 +76,25 @@ _SPECIAL: dict[str, list[tuple[str, str, float, float]]] = {
         ("ssm_proj_bias", "affine", 1.0, -3.0),
         (".Ds", "affine", 0.02, 1.0),
         (".gamma", "affine", 0.1, 1.0),
-        ("positional_encoding_gaussian_matrix", "scale", 1.0, 0.0),
-        ("_embed.weight", "scale", 1.0, 0.0),
-        ("neck.point_embeds", "scale", 1.0, 0.0),
-        ("_token.weight", "scale", 1.0, 0.0),
-        ("_tokens.weight", "scale", 1.0, 0.0),
+        *_drawn("_embed.weight", "neck.point_embeds"),
+        *_TOKENS,
     ],
-    "ritm": [
-        ("running_var", "absolute", 0.1, 1.0),
-        ("maps_transform.3.scale", "affine", 0.02, 8.0),
-        ("cls_head.weight", "fan", -2.0, 0.0),
-        ("cls_head.bias", "affine", 0.02, -3.8),
-    ],
-    "focal_segformerb0": [
-        ("running_var", "absolute", 0.1, 1.0),
-        ("patch_embed_side1.norm.weight", "affine", 0.02, 0.3),
-        ("linear_pred.weight", "fan", -6.0, 0.0),
-        ("linear_pred.bias", "affine", 0.02, 4.5),
-        ("refine_pred.weight", "fan", 3.0, 0.0),
-        ("refine_trimap.weight", "fan", 3.0, 0.0),
-    ],
-    "focal_segformerb3": [
-        ("running_var", "absolute", 0.1, 1.0),
-        ("patch_embed_side1.norm.weight", "affine", 0.02, 0.3),
-        ("linear_pred.weight", "fan", -6.0, 0.0),
-        ("linear_pred.bias", "affine", 0.02, 4.5),
-        ("refine_pred.weight", "fan", 3.0, 0.0),
-        ("refine_trimap.weight", "fan", 3.0, 0.0),
-    ],
-    "focal_hrnet18s": [
-        ("running_var", "absolute", 0.1, 1.0),
-        ("maps_transform.3.scale", "affine", 0.1, 1.0),
-        ("cls_head.weight", "fan", 8.0, 0.0),
-        ("cls_head.bias", "affine", 0.02, 0.5),
-        ("refine_pred.weight", "fan", 3.0, 0.0),
-        ("refine_trimap.weight", "fan", 3.0, 0.0),
-    ],
-    "simpleclick": [
-        ("pos_embed", "scale", 0.1, 0.0),
-        ("head.conv_seg.weight", "fan", -8.0, 0.0),
-        ("head.conv_seg.bias", "affine", 0.02, -0.2),
-    ],
-    "simpleclick_xtiny": [
-        ("pos_embed", "scale", 0.1, 0.0),
-        ("head.conv_seg.weight", "fan", -8.0, 0.0),
-        ("head.conv_seg.bias", "affine", 0.02, 1.7),
-    ],
-    "sam": [
-        ("iou_prediction_head.layers.2.bias", "scale", 1.5, 0.0),
-        ("hf_mlp.layers.2.weight", "fan", 0.3, 0.0),
-        ("positional_encoding_gaussian_matrix", "scale", 1.0, 0.0),
-        ("prompt_encoder.point_embeddings", "scale", 1.0, 0.0),
-        ("_embed.weight", "scale", 1.0, 0.0),
-        ("_token.weight", "scale", 1.0, 0.0),
-        ("_tokens.weight", "scale", 1.0, 0.0),
-    ],
+    "ritm": _hrnet(("maps_transform.3.scale", "affine", 0.02, 8.0), -2.0, -3.8),
+    "focal_segformerb0": _FOCAL_SEGFORMER,
+    "focal_segformerb3": _FOCAL_SEGFORMER,
+    "focal_hrnet18s": [*_hrnet(("maps_transform.3.scale", "affine", 0.1, 1.0), 8.0, 0.5), *_REFINER],
+    "simpleclick": _simpleclick(-0.2),
+    "simpleclick_xtiny": _simpleclick(1.7),
+    "sam": _SAM,
+    "sam_hq": _SAM,
     "mobilesam": [
         ("iou_prediction_head.layers.2.bias", "scale", 1.0, 0.0),
-        ("running_var", "absolute", 0.1, 1.0),
+        *_VARIANCES,
         ("attention_biases", "scale", 1.0, 0.0),
-        ("positional_encoding_gaussian_matrix", "scale", 1.0, 0.0),
-        ("prompt_encoder.point_embeddings", "scale", 1.0, 0.0),
-        ("_embed.weight", "scale", 1.0, 0.0),
-        ("_token.weight", "scale", 1.0, 0.0),
-        ("_tokens.weight", "scale", 1.0, 0.0),
+        *_PROMPTS,
     ],
-    "efficientsam": [
-        ("positional_encoding_gaussian_matrix", "scale", 1.0, 0.0),
-        ("_points.weight", "scale", 1.0, 0.0),
-        ("_embeddings.weight", "scale", 1.0, 0.0),
-        ("_token.weight", "scale", 1.0, 0.0),
-        ("_tokens.weight", "scale", 1.0, 0.0),
-    ],
+    "efficientsam": [*_drawn("_points.weight", "_embeddings.weight"), *_TOKENS],
 }
-_SPECIAL["sam_hq"] = _SPECIAL["sam"]
 _BEGINNINGS = ("neck.point_embeds", "prompt_encoder.point_embeddings")
 
 

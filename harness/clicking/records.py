@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import types
-import typing
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass
+from typing import Any
 
-T = TypeVar("T")
+from harness.records import BadRecord, read_as
 
-
-class BadRecord(ValueError):
-    """What was read from a file is not the record that it should be; the message says what is wrong."""
+__all__ = ["BadRecord", "ClickRow", "Episode", "Result", "Weights", "read_as"]
 
 
 @dataclass(frozen=True)
@@ -150,76 +144,3 @@ class Result:
     episode: Episode
     weights: Weights = Weights()
     machine: str = ""
-
-
-def read_as(cls: type[T], value: Any) -> T:
-    """A frozen dataclass from JSON: every field of its own kind, none missing, none unknown.
-
-    Raises:
-        BadRecord: the first thing that is wrong.
-    """
-    if not isinstance(value, Mapping):
-        raise BadRecord(f"not a record but {type(value).__name__}")
-    readers = _readers(cls)  # type: ignore[arg-type]
-    for name in value:
-        if name not in readers:
-            raise BadRecord(f"unknown field {name!r}")
-    arguments = {}
-    for name, (read, needed) in readers.items():
-        if name in value:
-            try:
-                arguments[name] = read(value[name])
-            except BadRecord as error:
-                raise BadRecord(f"{name}: {error}") from error
-        elif needed:
-            raise BadRecord(f"no {name!r}")
-    return cls(**arguments)
-
-
-@functools.cache
-def _readers(cls: Any) -> dict[str, tuple[Callable[[Any], Any], bool]]:
-    hints = typing.get_type_hints(cls)
-    return {
-        f.name: (_reader(hints[f.name]), f.default is MISSING and f.default_factory is MISSING)
-        for f in fields(cls)  # type: ignore[arg-type]
-    }
-
-
-def _reader(kind: Any) -> Callable[[Any], Any]:
-    """A function that gives the value back, or raises BadRecord if it is not of this kind."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple:
-        return lambda value: tuple(map(_reader(inner[0]), _expect(value, list, "a list")))
-    if origin is types.UnionType:
-        readers = [_reader(one) for one in inner]
-        return lambda value: _first(readers, value)
-    if origin is dict or kind is dict:
-        return lambda value: _expect(value, dict, "a mapping")
-    if kind is float:
-        return lambda value: float(_expect(value, (int, float), "a number"))
-    if kind is bool:
-        return lambda value: value if isinstance(value, bool) else _refuse(value, "true or false")
-    if kind is type(None):
-        return lambda value: value if value is None else _refuse(value, "null")
-    if kind in (int, str):
-        return lambda value: _expect(value, kind, "a whole number" if kind is int else "text")
-    if kind is Any:
-        return lambda value: value
-    return lambda value: read_as(kind, value)
-
-
-def _expect(value: Any, kind: Any, name: str) -> Any:
-    return value if isinstance(value, kind) and not isinstance(value, bool) else _refuse(value, name)
-
-
-def _first(readers: list[Callable[[Any], Any]], value: Any) -> Any:
-    for read in readers[:-1]:
-        try:
-            return read(value)
-        except BadRecord:
-            continue
-    return readers[-1](value)
-
-
-def _refuse(value: Any, name: str) -> Any:
-    raise BadRecord(f"{str(value)[:40]!r} is not {name}")

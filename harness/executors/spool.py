@@ -19,8 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.clicking.records import BadRecord, Episode, Result, Weights, read_as
+from harness.clicking.records import Episode, Result, Weights
 from harness.planning.identity import SPOOL
+from harness.records import BadRecord, UnknownSchema, read_as, require_schema
 from harness.results.damaged import BadLine, Tell, keep_file, keep_lines, parse
 
 
@@ -66,7 +67,7 @@ class Writer:
 
 
 class _Foreign(BadRecord):
-    """The whole file is of another cell or version."""
+    """The whole file is of another cell."""
 
 
 class Reader:
@@ -108,7 +109,7 @@ class Reader:
                 self._number += 1
                 try:
                     results += self._read(parse(line))
-                except _Foreign as error:
+                except (_Foreign, UnknownSchema) as error:
                     keep_file(self.path, f"line {self._number}: {error}", self._tell)
                     return
                 except BadRecord as error:
@@ -120,8 +121,7 @@ class Reader:
         if not isinstance(value, dict):
             raise BadRecord(f"not a record but {type(value).__name__}")
         if "schema" in value or "job" in value:
-            if value.get("schema") != SPOOL:
-                raise _Foreign(f"record format {value.get('schema')!r} is not known here ({SPOOL} is)")
+            require_schema(value, (SPOOL,))
             if (value.get("cell"), value.get("variant")) != (self.cell, self.variant):
                 raise _Foreign(f"of variant {value.get('variant')!r}, not of {self.variant!r}")
             if not isinstance(value.get("machine"), dict):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import subprocess
 import sys
 import time
-from typing import Any
 
 from omegaconf import DictConfig
 
@@ -23,6 +21,7 @@ from harness.results import resuming, stages, summary
 from harness.results import tables as outcome
 from harness.results.cells import CellFile
 from harness.results.machines import Machines
+from harness.results.measuring import Measure
 from harness.results.mlflow import live
 from harness.results.sequential import verdicts
 from harness.results.speeds import Speeds, seen
@@ -42,12 +41,12 @@ class Sweep:
         # What the user vouches for in this command holds for the report that it makes.
         self.trusted = [f"environment={','.join(names)}"] if names else []
         self.plan, self.config, self.console, self.command = plan, config, console, command
-        self.measure: dict[str, Any] = plain(config.measure)
+        self.measure = Measure.of(plain(config.measure))
         self.restart = restart
 
     def run(self) -> int:
         """Do what is missing; returns 0, or 1 if something failed."""
-        with contextlib.closing(Store(self.config.out, self._tell)) as store, _terminate_like_interrupt():
+        with contextlib.closing(Store(self.config.out, self._tell)) as store, cli.terminate_like_interrupt():
             self.store = store
             store.write_yaml("config.yaml", outcome.configuration(self.plan, self.config, self.command))
             self.machines = Machines(store)
@@ -60,7 +59,7 @@ class Sweep:
                 for text in self.plan.protocol.deviations(variant.config):
                     self.console.print(f"[yellow]note:[/] {markup(variant.name)}: {markup(text)}", highlight=False)
             try:
-                if self.measure.get("quality", True):
+                if self.measure.quality:
                     with live.following(store.out, plain(self.config.tracking)):
                         self.quality()
                 stages.measure(self.plan, self.measure, store, tables, self.machines, self.console)
@@ -118,7 +117,7 @@ class Sweep:
 
     def conclude(self, tables: outcome.Tables) -> None:
         """Write the tables, then MLflow and the report from what is on disk."""
-        cells = [(c, self._cell(c)) for c in self.plan.cells] if self.measure.get("quality", True) else []
+        cells = [(c, self._cell(c)) for c in self.plan.cells] if self.measure.quality else []
         outcome.write(self.plan, cells, tables, self.store)
         speeds = Speeds(self.config.threads)
         speeds.add(seen([cell for cell, _ in cells], tables.clicks, tables.flops, self.machines.id))
@@ -145,20 +144,6 @@ class Sweep:
                 f"[yellow]no report:[/] {markup(last)} (repeat with: python -m reports run={markup(self.store.out)})",
                 highlight=False,
             )
-
-
-@contextlib.contextmanager
-def _terminate_like_interrupt() -> Any:
-    """SIGTERM (a cluster's time limit) ends a sweep as Ctrl-C does: tables are written from what is finished."""
-
-    def stop(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def variables(plan: Plan) -> list[str]:

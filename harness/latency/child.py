@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import json
 import os
 import pickle
 import signal
@@ -20,33 +19,44 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from harness.latency import pinning
+from harness.latency.records import (
+    Boundary,
+    Built,
+    Command,
+    Failure,
+    Job,
+    Round,
+    Warmed,
+    line,
+    read_command,
+    read_job,
+)
 
 
 def main() -> None:
     """Read the job, pin, answer commands until `stop` or the end of the input."""
-    job = json.loads(Path(sys.argv[1]).read_text())
+    job = read_job(Path(sys.argv[1]).read_bytes())
     _die_with_parent()
-    pinning.pin(job["cpus"])
+    pinning.pin(job.cpus)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     child: Child | None = None
-    for line in sys.stdin:
-        command = json.loads(line)
+    for text in sys.stdin:
+        command = read_command(text)
+        if command.do == "stop":
+            break
+        answer: Built | Warmed | Round | Failure
         try:
-            if command["do"] == "stop":
-                break
-            if command["do"] == "build":
-                child = Child(job)
+            child = Child(job) if command.do == "build" else child
             assert child is not None
-            answer = getattr(child, command.pop("do"))(**command)
+            answer = child.answer(command)
         except MemoryError as error:
-            answer = {"error": f"out of memory: {error}"}
+            answer = Failure(f"out of memory: {error}")
         except Exception as error:  # everything a model can do wrong becomes a row
-            answer = {"error": _describe(error)}
-        answers.write(json.dumps(answer) + "\n")
+            answer = Failure(_describe(error))
+        answers.write(line(answer) + "\n")
     # No tidy shutdown: destructors of thread pools can hang, and nothing is left to save.
     answers.flush()
     os._exit(0)
@@ -56,35 +66,35 @@ class Child:
     """The measured process.
 
     Args:
-        job: `config` (of the segmenter), `threads`, `cpus`, `workload` (path), `mode` (auto, recorded, truth),
-            `path` (Python path entries of the user's own modules), `protocol` (path of the pickled one), `encodes`.
+        job: what to build and on which workload.
     """
 
-    def __init__(self, job: dict[str, Any]):
-        sys.path[:0] = [p for p in job.get("path", []) if p not in sys.path]
-        pinning.set_threads(job["threads"])
+    def __init__(self, job: Job):
+        sys.path[:0] = [p for p in job.path if p not in sys.path]
+        pinning.set_threads(job.threads)
         from hydra.utils import instantiate
 
         from harness.latency import replay, workload
 
-        self.episodes = workload.load(Path(job["workload"]))
-        self.cpus: list[int] = job["cpus"]
+        self.episodes = workload.load(Path(job.workload))
+        self.cpus = job.cpus
         self.bare_kb = memory_kb("VmRSS")
-        self.segmenter = instantiate(job["config"], _convert_="all")
-        path = Path(job.get("protocol", ""))
+        self.segmenter = instantiate(job.config, _convert_="all")
+        path = Path(job.protocol)
         protocol = pickle.loads(path.read_bytes()) if path.is_file() else workload.DEFAULT
-        self.replay = replay.Replay(self.segmenter, self.episodes, job["mode"], protocol, int(job.get("encodes", 2)))
-        self.mode = job["mode"]
+        self.replay = replay.Replay(self.segmenter, self.episodes, job.mode, protocol, job.encodes)
 
-    def build(self) -> dict[str, Any]:
+    def answer(self, command: Command) -> Built | Warmed | Round:
+        """Do what is asked."""
+        if command.do == "warm":
+            return self.warm(command.limit_s)
+        return self.round(command.parts) if command.do == "round" else self.build()
+
+    def build(self) -> Built:
         """What was built; the work was done in the constructor."""
-        segmenter = self.segmenter
-        return {
-            "weights_status": str(getattr(segmenter, "weights_status", "")),
-            "rss_mb": memory_kb("VmRSS") / 1024,
-        }
+        return Built(str(getattr(self.segmenter, "weights_status", "")), memory_kb("VmRSS") / 1024)
 
-    def warm(self, limit_s: float) -> dict[str, Any]:
+    def warm(self, limit_s: float) -> Warmed:
         """Record the episodes, which is a first pass, then replay them until the median settles or the time is up."""
         from harness.latency.stats import settled
 
@@ -95,20 +105,20 @@ class Child:
         self.replay.keep()
         series: list[float] = []
         while not settled(series) and (time.perf_counter() - started < limit_s or not series):
-            series.append(sum(t["ms"] for t in self.replay.once()))
+            series.append(sum(t.ms for t in self.replay.once()))
         gc.collect()
         gc.freeze()  # what is alive now stays so: the collection before each round has little to look at
-        return {
-            "workload": self.replay.description,
-            "boundary": [[image, click, share] for (image, click), share in self.replay.boundary.items()],
-            "peak_mb": peak_mb,
-            "settled": settled(series),
-            "round_s": series[-1] / 1e3,
-            "warm_rounds": len(series),
-            "rss_mb": memory_kb("VmRSS") / 1024,
-        }
+        return Warmed(
+            workload=self.replay.description,
+            boundary=tuple(Boundary(image, click, share) for (image, click), share in self.replay.boundary.items()),
+            peak_mb=peak_mb,
+            settled=settled(series),
+            round_s=series[-1] / 1e3,
+            warm_rounds=len(series),
+            rss_mb=memory_kb("VmRSS") / 1024,
+        )
 
-    def round(self, parts: bool = False) -> dict[str, Any]:
+    def round(self, parts: bool = False) -> Round:
         """One timed pass over the workload, and what else the machine did meanwhile."""
         from harness.latency import contention
 
@@ -119,7 +129,7 @@ class Child:
             timings = self.replay.once_by_part() if parts else self.replay.once()
             after = contention.read(self.cpus)
         load = contention.between(before, after, len(self.cpus))
-        return {"timings": timings, "load": vars(load)}
+        return Round(tuple(timings), load)
 
 
 def memory_kb(field: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness.latency import contention
+from harness.latency.records import Timing
 from harness.latency.stats import Interval, median_interval, ratio_interval, spread
 from harness.scoring.sizes import SIZE_BINS
 
@@ -31,7 +32,6 @@ PART_COLUMNS = [
 ]  # fmt: skip
 HOOKED = "with hooks"
 
-Timing = Mapping[str, Any]
 Select = Callable[[Sequence[Timing]], list[Timing]]
 
 
@@ -73,15 +73,15 @@ def write(out: Path, timings: pd.DataFrame, parts: pd.DataFrame, scaling: pd.Dat
 def _rows(runner: Runner, base: Runner | None, base_name: str, strict: bool) -> list[dict[str, Any]]:
     common: dict[str, Any] = {
         "variant": runner.variant, "threads": runner.threads, "resolution": runner.resolution, "base": base_name,
-        "workload": runner.facts.get("workload", ""), "weights_status": runner.facts.get("weights_status", ""),
-        "error": runner.error,
+        "workload": runner.warmed.workload if runner.warmed else "",
+        "weights_status": runner.built.weights_status if runner.built else "", "error": runner.error,
     }  # fmt: skip
     if not runner.rounds:
         reason = runner.error or "no round ended"
         return [{**common, "kind": "", "size_bin": ALL, "repeats": 0, "timings": 0, "error": reason}]
     contended = runner.contention()
     common |= {
-        "peak_rss_mb": runner.facts.get("peak_mb", math.nan),
+        "peak_rss_mb": runner.warmed.peak_mb if runner.warmed else math.nan,
         "steal": contention.mean(runner.loads(), "steal"),
         "other_load": contention.mean(runner.loads(), "other_cpus"),
         "contended": contended,
@@ -90,13 +90,13 @@ def _rows(runner: Runner, base: Runner | None, base_name: str, strict: bool) -> 
         reason = f"contended ({contended}) after {len(runner.rounds)} rounds; measure.strict=true gives no number then"
         return [{**common, "kind": "", "size_bin": ALL, "repeats": len(runner.rounds), "timings": 0, "error": reason}]
     rows = []
-    for kind, in_bin, select in _kinds(next(iter(runner.rounds.values()))["timings"]):
-        mine = {n: select(answer["timings"]) for n, answer in runner.rounds.items()}
+    for kind, in_bin, select in _kinds(next(iter(runner.rounds.values())).timings):
+        mine = {n: select(answer.timings) for n, answer in runner.rounds.items()}
         values = {n: statistic(timings, kind) for n, timings in mine.items()}
         ratio = Interval(math.nan, math.nan, math.nan)
         if base is not None and base.rounds:
             shared = [n for n in values if n in base.rounds]
-            theirs = [statistic(select(base.rounds[n]["timings"]), kind) for n in shared]
+            theirs = [statistic(select(base.rounds[n].timings), kind) for n in shared]
             ratio = ratio_interval([values[n] for n in shared], theirs)
         middle = median_interval(list(values.values()))
         if kind in _SPC:
@@ -118,15 +118,15 @@ def _part_rows(runner: Runner) -> list[dict[str, Any]]:
     if not runner.parts:
         return []
     rows = []
-    for kind, in_bin, select in _kinds(runner.parts[0]["timings"]):
+    for kind, in_bin, select in _kinds(runner.parts[0].timings):
         if kind not in ("encode", "first", "later"):
             continue
-        rounds = [select(answer["timings"]) for answer in runner.parts]
-        names = sorted({name for timings in rounds for t in timings for name in t["parts"]})
-        whole = median_interval([float(np.median([t["ms"] for t in timings])) for timings in rounds]).median
+        rounds = [select(answer.timings) for answer in runner.parts]
+        names = sorted({name for timings in rounds for t in timings for name in t.parts})
+        whole = median_interval([float(np.median([t.ms for t in timings])) for timings in rounds]).median
         for part in [TOTAL, *names]:
             per_round = [
-                float(np.median([t["ms"] if part == TOTAL else t["parts"].get(part, 0.0) for t in timings]))
+                float(np.median([t.ms if part == TOTAL else t.parts.get(part, 0.0) for t in timings]))
                 for timings in rounds
             ]
             middle = median_interval(per_round)
@@ -134,7 +134,7 @@ def _part_rows(runner: Runner) -> list[dict[str, Any]]:
                 "variant": runner.variant, "threads": runner.threads, "resolution": runner.resolution, "part": part,
                 "kind": kind, "size_bin": in_bin, "median_ms": middle.median, "low_ms": middle.low,
                 "high_ms": middle.high, "share": middle.median / whole, "repeats": len(per_round),
-                "workload": runner.facts.get("workload", ""), "pass": HOOKED,
+                "workload": runner.warmed.workload if runner.warmed else "", "pass": HOOKED,
             })  # fmt: skip
     return rows
 
@@ -145,11 +145,11 @@ _SPC = ("online_spc", "spc20")
 
 def _kinds(timings: Sequence[Timing]) -> list[tuple[str, str, Select]]:
     """(kind, size bin, selection of a round's timings) of every row that these timings can fill."""
-    bins = [b for b in SIZE_BINS if any(t["size_bin"] == b for t in timings)]
+    bins = [b for b in SIZE_BINS if any(t.size_bin == b for t in timings)]
     kinds = ["encode", "first"]
-    if any(t["click"] > 1 for t in timings):
+    if any(t.click > 1 for t in timings):
         kinds += ["later", "online_spc", "spc20"]
-    if any("simulate_ms" in t for t in timings):
+    if any(t.simulate_ms is not None for t in timings):
         kinds.append("simulate")
     return [(k, b, selection(k, b)) for k in kinds for b in ([ALL] if k == "encode" else [ALL, *bins])]
 
@@ -159,9 +159,7 @@ def selection(kind: str, in_bin: str = ALL) -> Select:
     clicks = {"encode": (0, 0), "first": (1, 1), "later": (2, math.inf), "spc20": (0, math.inf)}
     low, high = clicks.get(kind, (1, math.inf))
     return lambda timings: [
-        t
-        for t in timings
-        if low <= t["click"] <= high and (in_bin == ALL or t["click"] == 0 or t["size_bin"] == in_bin)
+        t for t in timings if low <= t.click <= high and (in_bin == ALL or t.click == 0 or t.size_bin == in_bin)
     ]
 
 
@@ -183,7 +181,7 @@ def mean_click(rounds: Sequence[Sequence[Timing]], kind: str) -> float:
     cells: dict[tuple[int, int], list[float]] = {}
     for timings in rounds:
         for t in timings:
-            cells.setdefault((t["image"], t["click"]), []).append(t["ms"])
+            cells.setdefault((t.image, t.click), []).append(t.ms)
     middles = {cell: float(np.median(values)) for cell, values in cells.items()}
     online = float(np.mean([ms for (_, click), ms in middles.items() if click > 0]))
     if kind == "online_spc":
@@ -202,15 +200,19 @@ def _around(value: float, rounds: Interval) -> Interval:
 
 
 def _ms(timing: Timing, kind: str) -> float:
-    return timing["simulate_ms"] if kind == "simulate" else timing["ms"]
+    if kind != "simulate":
+        return timing.ms
+    return math.nan if timing.simulate_ms is None else timing.simulate_ms
 
 
 def _timings(runners: Sequence[Runner]) -> pd.DataFrame:
     rows = [
         {
-            "variant": r.variant, "threads": r.threads, "resolution": r.resolution, "round": number, **timing,
-            "boundary_share": r.boundary().get((timing["image"], timing["click"]), math.nan),
+            "variant": r.variant, "threads": r.threads, "resolution": r.resolution, "round": number, "image": t.image,
+            "size_bin": t.size_bin, "click": t.click, "ms": t.ms,
+            "boundary_share": r.boundary().get((t.image, t.click), math.nan),
+            "simulate_ms": math.nan if t.simulate_ms is None else t.simulate_ms,
         }
-        for r in runners for number, answer in r.rounds.items() for timing in answer["timings"]
+        for r in runners for number, answer in r.rounds.items() for t in answer.timings
     ]  # fmt: skip
     return pd.DataFrame(rows)

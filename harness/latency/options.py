@@ -45,26 +45,31 @@ class Options:
         Raises:
             UserError: a value out of range.
         """
-        known = {f.name for f in fields(cls)}
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in measure.items() if k in known}
-        made = cls(**values)
-        if made.workload not in ("auto", "recorded", "truth"):
-            raise UserError(f"measure.workload={made.workload!r}: allowed are auto, recorded, truth.")
-        if not made.threads or not made.resolutions:
+        options = cls.unchecked(measure)
+        if options.workload not in ("auto", "recorded", "truth"):
+            raise UserError(f"measure.workload={options.workload!r}: allowed are auto, recorded, truth.")
+        if not options.threads or not options.resolutions:
             raise UserError(
                 "measure.threads and measure.resolutions need at least one entry, e.g. measure.threads=[1,all]."
             )
-        if min(made.resolutions) < 32:
+        if min(options.resolutions) < 32:
             raise UserError(
-                f"measure.resolutions={list(made.resolutions)}: a longest side of at least 32 px is needed."
+                f"measure.resolutions={list(options.resolutions)}: a longest side of at least 32 px is needed."
             )
-        if isinstance(made.budget_s, str) and made.budget_s != AUTO:
-            raise UserError(f"measure.budget_s={made.budget_s!r}: seconds, or auto.")
+        if isinstance(options.budget_s, str) and options.budget_s != AUTO:
+            raise UserError(f"measure.budget_s={options.budget_s!r}: seconds, or auto.")
         for name in ("samples", "encodes", "max_repeats", "budget_s", "auto_limit_s", "timeout_s"):
-            if not isinstance(getattr(made, name), str) and getattr(made, name) <= 0:
-                raise UserError(f"measure.{name}={getattr(made, name)}: must be greater than 0.")
-        made.thread_counts()
-        return made
+            if not isinstance(getattr(options, name), str) and getattr(options, name) <= 0:
+                raise UserError(f"measure.{name}={getattr(options, name)}: must be greater than 0.")
+        options.thread_counts()
+        return options
+
+    @classmethod
+    def unchecked(cls, measure: Mapping[str, Any]) -> Options:
+        """The same without a look at the values, for a sweep that takes no times."""
+        known = {f.name for f in fields(cls)}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in measure.items() if k in known}
+        return cls(**values)
 
     @property
     def auto(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -11,9 +10,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from harness.latency import pinning
+from harness.latency.records import Answer, Built, Command, Failure, Job, Round, Warmed, line, read_answer
+from harness.records import BadRecord
 
 
 class ChildFailed(Exception):
@@ -24,23 +24,23 @@ class ChildProcess:
     """One measuring child.
 
     Args:
-        job: what `harness.latency.child.Child` reads; `cpus` and `threads` also set the child's environment.
+        job: what the child measures; its `threads` also set the child's environment.
         folder: an existing folder for its job file and its standard error.
         name: unique file name stem in that folder.
         timeout_s: longest silence that is waited for.
     """
 
-    def __init__(self, job: dict[str, Any], folder: Path, name: str, timeout_s: float):
+    def __init__(self, job: Job, folder: Path, name: str, timeout_s: float):
         self.timeout_s = timeout_s
         path = folder / f"{name}.json"
-        path.write_text(json.dumps(job))
+        path.write_text(line(job))
         self._stderr = (folder / f"{name}.stderr").open("w+b")
         self._oom_kills = _oom_kills()
         self._buffer = b""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "harness.latency.child", str(path)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
-            env=pinning.environment(job["threads"], os.environ),
+            env=pinning.environment(job.threads, os.environ),
         )  # fmt: skip
 
     @property
@@ -48,26 +48,40 @@ class ChildProcess:
         """Process id of the child."""
         return self._process.pid
 
-    def ask(self, **command: Any) -> dict[str, Any]:
-        """Send a command and block until its answer (no polling: a busy parent would slow the child).
+    def begin_build(self) -> None:
+        """Let the child build its segmenter, without waiting for it; raises ChildFailed as `round` does."""
+        self._send(Command("build"))
+
+    def built(self) -> Built:
+        """Wait for what `begin_build` began; raises ChildFailed as `round` does."""
+        return self._receive(Built)
+
+    def warm(self, limit_s: float) -> Warmed:
+        """Warm up for at most about `limit_s` seconds; raises ChildFailed as `round` does."""
+        self._send(Command("warm", limit_s=limit_s))
+        return self._receive(Warmed)
+
+    def round(self, parts: bool = False) -> Round:
+        """One timed pass over the workload; blocks (no polling: a busy parent would slow the child).
+
+        Args:
+            parts: the pass with hooks, timed by part.
 
         Raises:
             ChildFailed: it crashed, was killed, ran out of memory, fell silent, or answered with an error.
         """
-        self.send(**command)
-        return self.receive()
+        self._send(Command("round", parts=parts))
+        return self._receive(Round)
 
-    def send(self, **command: Any) -> None:
-        """Send a command without waiting for the answer."""
+    def _send(self, command: Command) -> None:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._process.stdin.write(line(command).encode() + b"\n")
             self._process.stdin.flush()
         except (BrokenPipeError, ValueError):
             raise ChildFailed(self._how_it_died()) from None
 
-    def receive(self) -> dict[str, Any]:
-        """Wait for one answer; raises ChildFailed as `ask` does."""
+    def _receive(self, kind: type[Answer]) -> Answer:
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
         deadline = time.monotonic() + self.timeout_s
@@ -80,16 +94,19 @@ class ChildProcess:
             if not chunk:
                 raise ChildFailed(self._how_it_died())
             self._buffer += chunk
-        line, self._buffer = self._buffer.split(b"\n", 1)
-        answer = json.loads(line)
-        if "error" in answer:
-            raise ChildFailed(answer["error"])
+        text, self._buffer = self._buffer.split(b"\n", 1)
+        try:
+            answer = read_answer(kind, text)
+        except BadRecord as error:
+            raise ChildFailed(f"the child's answer is not understood: {error}") from error
+        if isinstance(answer, Failure):
+            raise ChildFailed(answer.error)
         return answer
 
     def stop(self) -> None:
         """End the child; never raises."""
         with contextlib.suppress(ChildFailed):
-            self.send(do="stop")
+            self._send(Command("stop"))
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(2)
         self.kill()

@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.latency import devices
 from harness.latency.hooks import PartClock
+from harness.latency.records import Timing
 from harness.latency.workload import DEFAULT, Episode
 from harness.protocol import Protocol
 from harness.sample import Sample
@@ -101,34 +102,32 @@ class Replay:
         """One untimed click."""
         self.segmenter.start(self.embeddings[0]).click(self.clicks[0][0])
 
-    def once(self, clock: PartClock | None = None) -> list[dict[str, Any]]:
+    def once(self, clock: PartClock | None = None) -> list[Timing]:
         """One pass: encode the first `encodes` images, and the clicks of all episodes. Call `keep` before.
 
         Args:
             clock: adds `parts` (part -> ms, with ``other``) to each step; only in the pass with hooks.
 
         Returns:
-            [{image, size_bin, click (0: encode), ms}], with `simulate_ms` of the annotator after each click.
+            The steps in order, with `simulate_ms` of the annotator after each click, if no clock is given.
         """
-        timings: list[dict[str, Any]] = []
+        timings: list[Timing] = []
         for index, (episode, clicks) in enumerate(zip(self.episodes, self.clicks, strict=True)):
-            label = {"image": index, "size_bin": episode.size_bin}
             if index < self.encodes:
-                _, timing = _timed(partial(self._encode, episode.image), clock)
-                timings.append({**label, "click": 0, **timing})
+                _, ms, parts = _timed(partial(self._encode, episode.image), clock)
+                timings.append(Timing(index, episode.size_bin, 0, ms, parts=parts))
             session = self.segmenter.start(self.embeddings[index])
             annotator = self._annotator(episode)
             annotator.click(np.zeros(episode.mask.shape, dtype=bool))  # the first click is known; it is remembered
             for k, click in enumerate(clicks):
                 if k:
                     self.prepare(session, episode, k)
-                scores, timing = _timed(partial(self._click, session, click), clock)
-                made = {**label, "click": k + 1, **timing}
+                scores, ms, parts = _timed(partial(self._click, session, click), clock)
+                simulate_ms = None
                 if clock is None:
                     prediction = self._standing(np.asarray(scores), episode, k)
-                    _, simulated = _timed(partial(annotator.click, prediction), None)
-                    made["simulate_ms"] = simulated["ms"]
-                timings.append(made)
+                    _, simulate_ms, _ = _timed(partial(annotator.click, prediction), None)
+                timings.append(Timing(index, episode.size_bin, k + 1, ms, simulate_ms, parts))
         return timings
 
     def _encode(self, image: np.ndarray) -> Any:
@@ -141,7 +140,7 @@ class Replay:
         self._wait()
         return scores
 
-    def once_by_part(self) -> list[dict[str, Any]]:
+    def once_by_part(self) -> list[Timing]:
         """One pass with hooks: every step with its `parts`."""
         with PartClock(getattr(self.segmenter, "parts", None) or {}, self._wait).listening() as clock:
             return self.once(clock)
@@ -176,12 +175,11 @@ class Replay:
                 self.segmenter.keep_trace = before
 
 
-def _timed(step: Callable[[], Any], clock: PartClock | None) -> tuple[Any, dict[str, Any]]:
+def _timed(step: Callable[[], Any], clock: PartClock | None) -> tuple[Any, float, dict[str, float]]:
+    """What a step gives, its ms, and part -> ms where there is a clock."""
     if clock is not None:
         clock.reset()
     started = time.perf_counter_ns()
     result = step()
     spent = (time.perf_counter_ns() - started) / 1e6
-    if clock is None:
-        return result, {"ms": spent}
-    return result, {"ms": spent, "parts": {**clock.ms, OTHER: spent - clock.covered_ms}}
+    return result, spent, {} if clock is None else {**clock.ms, OTHER: spent - clock.covered_ms}

@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
-from harness.latency import contention as latency_contention
 from harness.latency import pinning
+from harness.latency.contention import Load, verdict
 from harness.latency.options import AUTO_WIDTH, Options
 from harness.latency.process import ChildFailed, ChildProcess
+from harness.latency.records import Built, Job, Round, Warmed
 from harness.latency.stats import median_interval, ratio_interval, spread
 
+T = TypeVar("T")
 Progress = Callable[[str], None]
 PROTOCOL = ".protocol"  # suffix of the pickled protocol beside the workload
 PARTS_SHARE = 0.2  # of the budget goes to the second pass, if there is one
@@ -27,41 +29,51 @@ PARTS_SHARE = 0.2  # of the budget goes to the second pass, if there is one
 class Runner:
     """One child and everything that it said.
 
-    `rounds` maps the number of a round to its answer; `parts` are the answers of the second pass; `error` is why it
-    ended.
+    Attributes:
+        built, warmed: its answers before the rounds; None until it gave them.
+        rounds: number of a round -> its answer.
+        parts: the answers of the second pass.
+        error: why it ended.
     """
 
     variant: str
     threads: int
     resolution: int
     process: ChildProcess | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-    rounds: dict[int, dict[str, Any]] = field(default_factory=dict)
-    parts: list[dict[str, Any]] = field(default_factory=list)
+    built: Built | None = None
+    warmed: Warmed | None = None
+    rounds: dict[int, Round] = field(default_factory=dict)
+    parts: list[Round] = field(default_factory=list)
     error: str = ""
 
-    def ask(self, **command: Any) -> dict[str, Any] | None:
+    def ask(self, question: Callable[[ChildProcess], T]) -> T | None:
         """The child's answer; None once it has failed, which is remembered."""
         if self.process is None or self.error:
             return None
         try:
-            return self.process.ask(**command)
+            return question(self.process)
         except ChildFailed as error:
             self.fail(str(error))
             return None
 
-    def loads(self) -> list[latency_contention.Load]:
+    @property
+    def rss_mb(self) -> float:
+        """Memory of the process as it told it last, MiB; 0 before."""
+        last = self.warmed or self.built
+        return last.rss_mb if last else 0.0
+
+    def loads(self) -> list[Load]:
         """What else the machine did in each round."""
-        return [latency_contention.Load(**answer["load"]) for answer in self.rounds.values()]
+        return [answer.load for answer in self.rounds.values()]
 
     def contention(self) -> str:
         """Why these numbers are doubtful, or ""."""
-        totals = [sum(t["ms"] for t in answer["timings"]) for answer in self.rounds.values()]
-        return latency_contention.verdict(self.loads(), spread(totals))
+        totals = [sum(t.ms for t in answer.timings) for answer in self.rounds.values()]
+        return verdict(self.loads(), spread(totals))
 
     def boundary(self) -> dict[tuple[int, int], float]:
         """(image, click) -> share of boundary tokens, where known."""
-        return {(image, click): share for image, click, share in self.facts.get("boundary", [])}
+        return {(b.image, b.click): b.share for b in (self.warmed.boundary if self.warmed else ())}
 
     def fail(self, reason: str) -> None:
         """Remember why there is no (further) number, and end the child."""
@@ -94,9 +106,9 @@ def narrow(runner: Runner, base: Runner | None) -> bool:
     return True
 
 
-def total(answer: Mapping[str, Any], encoding: bool) -> float:
+def total(answer: Round, encoding: bool) -> float:
     """Milliseconds of a round's encodings, or of its clicks."""
-    return float(sum(t["ms"] for t in answer["timings"] if (t["click"] == 0) == encoding))
+    return float(sum(t.ms for t in answer.timings if (t.click == 0) == encoding))
 
 
 class Group:
@@ -160,13 +172,12 @@ class Group:
             starting = ahead or self._launch(waiting, at_once if batch else 1)
             for runner in starting:
                 self.tell(f"latency {self.resolution} px: starting {runner.variant}, {runner.threads} threads")
-                self._await_build(runner)
+                runner.built = runner.ask(ChildProcess.built)
             # The next ones import and build while these warm up, where the memory holds both for certain.
             room = used + (len(starting) + at_once) * max(map(_weight, [*batch, *starting])) < limit
             ahead = self._launch(waiting, at_once) if batch and room else []
             for runner in starting:
-                answer = runner.ask(do="warm", limit_s=self.settings.warmup_s)
-                runner.facts.update(answer or {})
+                runner.warmed = runner.ask(lambda process: process.warm(self.settings.warmup_s))
                 used += _weight(runner) if not runner.error else 0.0
             batch += starting
         return batch
@@ -179,30 +190,19 @@ class Group:
         return starting
 
     def _launch_one(self, runner: Runner) -> None:
-        job = {
-            "config": dict(self.variants[runner.variant]),
-            "threads": runner.threads,
-            "cpus": pinning.pick_cpus(runner.threads),
-            "workload": str(self.workload),
-            "mode": self.settings.workload,
-            "protocol": str(self.workload.with_suffix(PROTOCOL)),
-            "encodes": self.settings.encodes,
-            "path": [p for p in sys.path if p],
-        }
+        job = Job(
+            config=dict(self.variants[runner.variant]),
+            threads=runner.threads,
+            cpus=tuple(pinning.pick_cpus(runner.threads)),
+            workload=str(self.workload),
+            mode=self.settings.workload,
+            protocol=str(self.workload.with_suffix(PROTOCOL)),
+            encodes=self.settings.encodes,
+            path=tuple(p for p in sys.path if p),
+        )
         name = f"child-{self.resolution}-{self.runners.index(runner)}"
         runner.process = ChildProcess(job, self.workload.parent, name, self.settings.timeout_s)
-        try:
-            runner.process.send(do="build")
-        except ChildFailed as error:
-            runner.fail(str(error))
-
-    def _await_build(self, runner: Runner) -> None:
-        if runner.process is None:
-            return
-        try:
-            runner.facts.update(runner.process.receive())
-        except ChildFailed as error:
-            runner.fail(str(error))
+        runner.ask(ChildProcess.begin_build)
 
     def _rounds(self, runners: list[Runner], until: float, latest: float) -> None:
         """Interleaved rounds until the deadline, at least one; to `latest` for the fewest with a finite interval."""
@@ -219,7 +219,7 @@ class Group:
             order.shuffle(alive)
             self.number += 1
             done += 1
-            answers = {runner: runner.ask(do="round") for runner in alive}
+            answers = {runner: runner.ask(lambda process: process.round()) for runner in alive}
             if self.settings.strict and self._disturbed([a for a in answers.values() if a]):
                 # A round is dropped for all, so that ratios stay paired; the deadline bounds the repeats.
                 disturbed += 1
@@ -247,16 +247,16 @@ class Group:
             if done >= self.settings.min_repeats and time.monotonic() > started + seconds:
                 return
             for runner in runners:
-                answer = runner.ask(do="round", parts=True)
+                answer = runner.ask(lambda process: process.round(parts=True))
                 if answer is not None:
                     runner.parts.append(answer)
             self.tell(f"latency {self.resolution} px: parts, round {done + 1}")
 
     @staticmethod
-    def _disturbed(answers: list[dict[str, Any]]) -> bool:
-        return bool(latency_contention.verdict([latency_contention.Load(**a["load"]) for a in answers]))
+    def _disturbed(answers: list[Round]) -> bool:
+        return bool(verdict([answer.load for answer in answers]))
 
 
 def _weight(runner: Runner) -> float:
     """Memory that a child may take, in MiB, from what it has now."""
-    return float(runner.facts.get("rss_mb", 0.0)) * 1.5
+    return runner.rss_mb * 1.5

@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.clicking.records import BadRecord, Episode, read_as
+from harness.clicking.records import Episode
 from harness.errors import UserError
+from harness.records import BadRecord, UnknownSchema, read_as
 from harness.results.damaged import BadLine, Tell, keep_file, keep_lines, parse
 from harness.results.files import replace
-from harness.results.schema import CellHeader, Origin, UnknownSchema
+from harness.results.schema import CellHeader, Origin
 
 _SYNC_EVERY_S = 1.0
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,6 +20,7 @@ from harness.errors import UserError
 from harness.latency.options import Options
 from harness.planning.config import plain
 from harness.planning.plan import Cell, Plan
+from harness.results.measuring import Measure
 from harness.results.speeds import Speed, Speeds, variant_key
 from harness.text import duration
 
@@ -43,7 +43,7 @@ def asked(config: DictConfig) -> str:
 
 def show(plan: Plan, config: DictConfig, console: Console) -> None:
     """Print the cells with their counts, and the estimates that stored speeds allow; with `probe` after measuring."""
-    measure: dict[str, Any] = plain(config.measure)
+    measure = Measure.of(plain(config.measure))
     speeds = Speeds(config.threads)
     if asked(config) == "probe":
         speeds.add(probe(plan))
@@ -74,18 +74,18 @@ def show(plan: Plan, config: DictConfig, console: Console) -> None:
         console.print(markup(line), highlight=False)
 
 
-def _summary(plan: Plan, config: DictConfig, measure: Mapping[str, Any], times: list[float | None]) -> list[str]:
+def _summary(plan: Plan, config: DictConfig, measure: Measure, times: list[float | None]) -> list[str]:
     parts = []
     known = [seconds for seconds in times if seconds is not None]
-    if measure.get("quality", True):
+    if measure.quality:
         missing = f" and {len(times) - len(known)} cells of unknown time" if 0 < len(known) < len(times) else ""
         parts.append(f"clicks about {duration(sum(known))}{missing}" if known else "clicks: time unknown")
-    if measure.get("latency"):
-        parts.append(_latency(measure))
-    if measure.get("flops"):
+    if measure.latency:
+        parts.append(_latency(measure.options))
+    if measure.flops:
         parts.append("FLOPs on top")
     lines = [f"protocol {plan.protocol.label}, out={config.out}; {'; '.join(parts)}."]
-    if measure.get("quality", True):
+    if measure.quality:
         rows = sum(len(cell.data.dataset) for cell in plan.cells) * plan.protocol.clicks * plan.protocol.episodes
         lines.append(
             f"Disk: at most {rows} rows of clicks, about {_size(rows * BYTES_A_CLICK)}, and the report; "
@@ -99,8 +99,7 @@ def _summary(plan: Plan, config: DictConfig, measure: Mapping[str, Any], times: 
     return lines
 
 
-def _latency(measure: Mapping[str, Any]) -> str:
-    settings = Options.of(measure)
+def _latency(settings: Options) -> str:
     if settings.auto:
         return f"latency until each ratio is known, at most {duration(settings.auto_limit_s)}"
     budget = float(settings.budget_s)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.clicking.records import BadRecord
 from harness.machine import describe
 from harness.planning.identity import MACHINE
+from harness.records import BadRecord, require_schema
 from harness.results.damaged import read_json
 from harness.results.store import Store
 
@@ -71,9 +71,7 @@ class Machines:
 
 
 def _check(value: Mapping[str, Any]) -> None:
-    schema = value.get("schema", 1)
-    if schema not in (1, MACHINE):
-        raise BadRecord(f"record format {schema!r} is not known here (1 and {MACHINE} are)")
+    require_schema(value, (1, MACHINE), missing=1)
     entries = (
         [value, *value["earlier"]] if isinstance(value.get("earlier", []), list) and "earlier" in value else [value]
     )

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from harness.clicking.records import BadRecord, Episode, read_as
+from harness.clicking.records import Episode
 from harness.planning.identity import READABLE_SCHEMAS, SCHEMA
+from harness.records import read_as, require_schema
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,13 @@ class CellHeader:
             BadRecord: it is no header.
         """
         if isinstance(value, Mapping) and "variant" in value:
-            schema = value.get("schema", 1)
-            if schema not in READABLE_SCHEMAS:
-                known = " and ".join(map(str, READABLE_SCHEMAS))
-                raise UnknownSchema(f"record format {schema!r} is not known here ({known} are)")
+            require_schema(value, READABLE_SCHEMAS, missing=1)
         return read_as(cls, value)
 
     def differs(self, other: CellHeader) -> str:
         """The first field in which two headers are of different cells, or ""."""
         names = ("cell", "variant", "dataset", "dataset_digest", "protocol")
         return next((name for name in names if getattr(self, name) != getattr(other, name)), "")
-
-
-class UnknownSchema(BadRecord):
-    """A file of a version that this one does not read."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +97,7 @@ class Origin:
     @classmethod
     def legacy(cls, episode: dict[str, Any], commit: str) -> Origin:
         """Takes the weights' fields out of an episode's line of schema 1, where each line held them."""
-        kept = {
+        kept: dict[str, Any] = {
             name: episode.pop(name) for name in ("weights_status", "weights_digest", "parameters") if name in episode
         }
         return read_as(cls, {**kept, "commit": commit})

@@ -1,4 +1,4 @@
-"""From the cells of a plan to the files of a sweep (design.md, "Files of a sweep")."""
+"""From the cells of a plan to the files of a sweep (docs/architecture.md)."""
 
 from __future__ import annotations
 

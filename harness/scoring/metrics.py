@@ -47,6 +47,14 @@ __all__ = [
 ]
 
 _KEYS = ["variant", "dataset"]
+SUMMARY_COLUMNS = [
+    *_KEYS, "size_bin", "metric", "value", "low", "high", "samples", "images", "invalid", "protocol",
+]  # fmt: skip
+COMPARE_COLUMNS = [
+    "variant", "base", "dataset", "size_bin", "metric", "difference", "low", "high", "p_value", "samples", "images",
+    "differing",
+]  # fmt: skip
+"""Columns of summary.csv and compare.csv as they leave here; `harness.results.tables` adds the versions."""
 
 
 def invalid_samples(rows: pd.DataFrame) -> list[str]:
@@ -188,11 +196,10 @@ def summarise(
             summary = _means(table[chosen], images[chosen].to_numpy(), click_limit(rows, protocol))
             summary["invalid"] = len(left_out) if name == "all" else int((left_out["size_bin"] == name).sum())
             parts.append(summary.assign(variant=variant, dataset=dataset, size_bin=name))
-    columns = [*_KEYS, "size_bin", "metric", "value", "low", "high", "samples", "images", "invalid", "protocol"]
     if not parts:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=SUMMARY_COLUMNS)
     whole = pd.concat(parts, ignore_index=True)
-    return whole.assign(protocol=str(protocol.get("name", "not recorded")))[columns]
+    return whole.assign(protocol=str(protocol.get("name", "not recorded")))[SUMMARY_COLUMNS]
 
 
 def click_limit(rows: pd.DataFrame, protocol: Mapping[str, Any]) -> int:
@@ -263,9 +270,7 @@ def compare(
             chosen = np.full(len(common), True) if name == "all" else (sizes == name).to_numpy()
             part = _differences(difference[chosen], images[chosen], limit)
             parts.append(part.assign(variant=variant, base=base, dataset=dataset, size_bin=name))
-    columns = ["variant", "base", "dataset", "size_bin", "metric", "difference", "low", "high", "p_value", "samples"]
-    columns += ["images", "differing"]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    return pd.concat(parts, ignore_index=True)[COMPARE_COLUMNS] if parts else pd.DataFrame(columns=COMPARE_COLUMNS)
 
 
 def _differences(table: pd.DataFrame, images: np.ndarray, limit: int) -> pd.DataFrame:

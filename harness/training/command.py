@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from harness import cli
 from harness.console import Console, markup
 from harness.errors import UserError
 from harness.machine import describe
@@ -124,7 +123,7 @@ def train(run: Run, data: Data, root: Config, config: DictConfig, world: World, 
     if world.first:
         write_record(run, data, trainer, "running")
     quiet = Console(stderr=True, quiet=not world.first)
-    with Bar(f"training {run.name}", settings.steps, quiet) as bar, terminate_like_interrupt():
+    with Bar(f"training {run.name}", settings.steps, quiet) as bar, cli.terminate_like_interrupt():
         bar.advance(items=trainer.step)
         smooth = Smooth()
         trainer.run(lambda result: bar.advance(smooth.note(result)), validate)
@@ -226,20 +225,6 @@ class Smooth:
         for name, value in new.items():
             self._values[name] = self._values.get(name, value) * 0.98 + value * 0.02
         return "  ".join(f"{name} {value:.3f}" for name, value in self._values.items())
-
-
-@contextmanager
-def terminate_like_interrupt() -> Iterator[None]:
-    """SIGTERM (a batch system's time limit) saves a checkpoint, as Ctrl-C does."""
-
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def settings_of(config: Mapping[str, Any], seed: int | None = None) -> Settings:

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from harness.errors import UserError
+from harness.planning.dotted import dotted
 from harness.training.batches import Batch, Batches
-from harness.training.checkpoints import flatten, load_checkpoint, save_checkpoint
+from harness.training.checkpoints import load_checkpoint, save_checkpoint
 from harness.training.clicks import ClickSimulator, rounds
 from harness.training.distributed import World
 from harness.training.history import History
@@ -73,7 +74,7 @@ class Trainer:
     ):
         self.trainee, self.batches, self.settings = trainee, batches, settings
         self.folder, self.world = folder, world
-        self.identity = flatten({"settings": settings.record(), **(identity or {})})
+        self.identity = dotted({"settings": settings.record(), **(identity or {})})
         trainee.module.to(world.device)
         self.groups = parameter_groups(trainee.module, settings.weight_decay, settings.trunk, settings.freeze)
         self.parameters = [p for group in self.groups for p in group["params"]]  # type: ignore[attr-defined]

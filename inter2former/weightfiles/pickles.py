@@ -43,7 +43,7 @@ class PickleReader:
                 raise
             raise damaged(f"its pickle breaks off: {type(error).__name__}: {error}") from error
 
-    def _run(self, file: Any) -> Any:
+    def _run(self, file: Any) -> Any:  # noqa: C901, PLR0915 (a branch an opcode)
         stack: list[Any] = []
         outer: list[list[Any]] = []
         memo: dict[int, Any] = {}

@@ -25,7 +25,7 @@ class Run:
     Attributes:
         path: folder that was read.
         name: name of the ablation, or of the folder.
-        clicks, summary, compare, latency, flops, failures: the files of design.md, with every known column.
+        clicks, summary, compare, latency, flops, failures: the files of these names, with every known column.
         timings: latency_samples.parquet, every single timing; may be empty.
         parts: latency_parts.csv, time by part; most runs have none.
         scaling: latency_scaling.csv, fits of how time grows; empty where one size and thread count was timed.

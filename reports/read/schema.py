@@ -1,4 +1,8 @@
-"""Columns of a sweep's files (design.md), and what stands in for those that came later."""
+"""Columns of a sweep's files that reports read, and what stands in for those that came later.
+
+Which columns there are is said where they are written: `harness.results.schema`, `harness.scoring.metrics`,
+`harness.latency.frames`, `harness.latency.scaling` and `harness.flops.measure`; a test holds these to them.
+"""
 
 from __future__ import annotations
 

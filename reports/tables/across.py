@@ -14,6 +14,7 @@ from harness.scoring.decision import Decision, Outcome, decide, holm, not_compar
 from harness.scoring.registry import metric
 from reports.read.runs import Run
 from reports.tables.changed import changed
+from reports.tables.columns import DATASET, METRIC, P_HOLM, P_VALUE, VARIANT, VERDICT
 from reports.tables.table import Cell, Column, Row, Value
 from reports.tables.times import COLUMNS as LATENCY_COLUMNS
 from reports.tables.times import same_machine, slower
@@ -224,14 +225,14 @@ def change_rows(found: Sequence[Change]) -> tuple[Row, ...]:
 
 
 CHANGE_COLUMNS = (
-    Column("variant", "Variant"),
-    Column("dataset", "Data set"),
-    Column("metric", "Metric"),
+    VARIANT,
+    DATASET,
+    METRIC,
     Column("before", "Before", help="on the samples that both runs have"),
     Column("after", "After", help="on the samples that both runs have"),
     Column("difference", "After − before"),
-    Column("p_value", "p", help="paired permutation test"),
-    Column("p_holm", "p (Holm)", help="the p that is read: adjusted for every metric but the primary one"),
-    Column("verdict", "Reading"),
+    P_VALUE,
+    P_HOLM,
+    VERDICT,
     Column("how", "How compared"),
 )

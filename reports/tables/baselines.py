@@ -14,6 +14,7 @@ from reports.literature import published, systems
 from reports.literature.published import Published
 from reports.literature.systems import System
 from reports.read.runs import Run
+from reports.tables.columns import VARIANT, WEIGHTS
 from reports.tables.speed import finite
 from reports.tables.table import Cell, Column, Row, Table, Value
 
@@ -143,9 +144,9 @@ def table(run: Run) -> Table:
     unit = {metric: _time(mine[base], metric) if base in mine else None for *_, metric in SPC}
     rows = [Row(_cells(found, v, mine[v], base, unit)) for v in run.variants] if len(targets) > 1 else []
     columns = (
-        Column("variant", "Variant"),
+        VARIANT,
         Column("system", "System"),
-        Column("weights_status", "Weights"),
+        WEIGHTS,
         Column("published_as", "Published as"),
         Column("paper", "Paper"),
         Column("training", "Official weights trained on"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.planning.dotted import dotted
 from reports.read.runs import Run
 from reports.tables.table import Column, Row, Table
 
@@ -65,10 +66,5 @@ def _machine(run: Run) -> dict[str, str]:
     return _flat({k: v for k, v in run.machine.items() if k not in (*_NOISE, "peaks")})
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, str]:
-    if isinstance(value, Mapping):
-        out: dict[str, str] = {}
-        for key, child in value.items():
-            out.update(_flat(child, f"{prefix}{key}."))
-        return out
-    return {} if value is None else {prefix[:-1]: str(value)}
+def _flat(nested: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in dotted(nested).items() if value is not None}

@@ -8,6 +8,7 @@ from typing import Any
 
 from reports.read.runs import Run
 from reports.tables.cells import cell_of, count
+from reports.tables.columns import KIND, SIZE_BIN, VARIANT, WEIGHTS
 from reports.tables.speed import finite
 from reports.tables.table import Cell, Column, Row, Table, Value
 
@@ -42,12 +43,12 @@ def latency(run: Run) -> Table:
         )
         rows.append(Row(cells, "", str(line["size_bin"])))
     columns = (
-        Column("variant", "Variant"),
-        Column("weights_status", "Weights"),
+        VARIANT,
+        WEIGHTS,
         Column("threads", "Threads"),
         Column("resolution", "Longest side"),
         Column("kind", "What", help="encode: once per image; first: click 1; later: clicks 2 and on"),
-        Column("size_bin", "Object size"),
+        SIZE_BIN,
         Column("median_ms", "Median ms", better="low"),
         Column("p90_ms", "p90 ms", better="low"),
         Column("ratio", f"× {ref or 'reference'}", better="low", help="same row otherwise, paired by rounds"),
@@ -98,10 +99,10 @@ def flops(run: Run) -> Table:
         )
         rows.append(Row(cells, "", str(line["size_bin"])))
     columns = (
-        Column("variant", "Variant"),
+        VARIANT,
         Column("part", "Part"),
-        Column("kind", "What"),
-        Column("size_bin", "Object size"),
+        KIND,
+        SIZE_BIN,
         Column("gmacs", "GMACs", better="low", help="10⁹ multiply-adds"),
         Column("gflops", "GFLOPs", better="low", help="two per multiply-add"),
     )
@@ -146,9 +147,9 @@ def scaling(run: Run) -> Table:
         )
         rows.append(Row(cells))
     columns = (
-        Column("variant", "Variant"),
-        Column("weights_status", "Weights"),
-        Column("kind", "What"),
+        VARIANT,
+        WEIGHTS,
+        KIND,
         Column("part", "Part"),
         Column("against", "Grows with"),
         Column("held", "Held"),

@@ -6,6 +6,7 @@ from harness.scoring.registry import metric
 from reports.read.runs import Run
 from reports.tables import speed
 from reports.tables.cells import cell_of, count
+from reports.tables.columns import RESULT, metric_columns
 from reports.tables.table import Cell, Column, Row, Table, Value
 
 _KEYS = ("noc90", "miou5")
@@ -44,14 +45,8 @@ def overview(run: Run) -> Table:
                 _parameters(run, variant),
             ]
             rows.append(Row(tuple(cells), dataset if dataset != "–" else ""))
-    columns = [
-        Column("variant", "Variant"),
-        Column("dataset", "Data set"),
-        Column("dataset_note", "Kind of data"),
-        Column("weights_status", "Weights"),
-        Column("samples", "Samples"),
-    ]
-    columns += [Column(k, metric(k).title, better=metric(k).better, help=metric(k).meaning) for k in keys]
+    columns = [*RESULT]
+    columns += metric_columns(keys)
     columns += [
         Column("later_ms", "Click ms", better="low", help="median of clicks after the first, measured alone"),
         Column("ratio", f"× {reference or 'reference'}", better="low", help="the same time over the reference's"),

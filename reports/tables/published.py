@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from harness.scoring.registry import metric
@@ -10,6 +11,7 @@ from reports.literature.published import Published
 from reports.read.metric_names import PUBLISHED
 from reports.read.runs import Run
 from reports.tables import speed
+from reports.tables.columns import DATASET, METRIC, OURS
 from reports.tables.table import Cell, Column, Row, Table, Value
 
 TRIPLE = "Each cell reads published | measured here with its 95 % interval | difference (measured − published)."
@@ -66,51 +68,36 @@ ABLATION = (
 def main(run: Run) -> Table:
     """The paper's main table: time as ratios, quality on HQSeg-44K and DAVIS."""
     reference = _reference(run)
-    rows = []
-    for line in MAIN:
-        for variant in _matching(run, line):
-            rows.append(
-                Row(
-                    (
-                        *_names(run, line, variant),
-                        *_times(run, line, variant, reference, MAIN[-1]),
-                        *(_quality(run, line, variant, d, m) for d, m in _MAIN_METRICS),
-                    )
-                )
-            )
-    columns = [Column("method", "Method"), Column("variant", "Ours"), Column("weights_status", "Our weights")]
-    columns += [
-        Column(k, t, "Time, × Inter2Former", "low", True)
-        for k, t in (("20-SPC ratio", "20-SPC"), ("Online ratio", "Online"))
-    ]
-    columns += [_metric_column(d, m) for d, m in _MAIN_METRICS]
+    rows = _lined_up(
+        run,
+        MAIN,
+        lambda line, variant: (
+            *_times(run, line, variant, reference, MAIN[-1]),
+            *_qualities(run, line, variant, _MAIN_METRICS),
+        ),
+    )
+    columns = [Column("method", "Method"), *OURS]
+    columns += [*_time_columns("Time, × Inter2Former", beside=True), *_metric_columns(_MAIN_METRICS)]
     caption = (
         f"{TRIPLE} Times are ratios to Inter2Former, since absolute times do not travel between machines"
         f"{f'; ours: {speed.describe(run)}' if reference else ''}. Published: Inter2Former (ICCV 2025), main table."
     )
-    return Table("main", "The paper's main table", caption, tuple(columns), tuple(rows), _notes(run))
+    return Table("main", "The paper's main table", caption, tuple(columns), rows, _notes(run))
 
 
 def ablation(run: Run) -> Table:
     """The paper's ablation table."""
     reference = _reference(run)
-    rows = []
-    for line in ABLATION:
-        for variant in _matching(run, line):
-            rows.append(
-                Row(
-                    (
-                        *_names(run, line, variant),
-                        *(_quality(run, line, variant, d, m) for d, m in _ABLATION_METRICS),
-                        *_times(run, line, variant, reference, None),
-                    )
-                )
-            )
-    columns = [Column("method", "Row"), Column("variant", "Ours"), Column("weights_status", "Our weights")]
-    columns += [_metric_column(d, m) for d, m in _ABLATION_METRICS]
-    columns += [
-        Column(k, t, "Time, × base", "low") for k, t in (("20-SPC ratio", "20-SPC"), ("Online ratio", "Online"))
-    ]
+    rows = _lined_up(
+        run,
+        ABLATION,
+        lambda line, variant: (
+            *_qualities(run, line, variant, _ABLATION_METRICS),
+            *_times(run, line, variant, reference, None),
+        ),
+    )
+    columns = [Column("method", "Row"), *OURS]
+    columns += [*_metric_columns(_ABLATION_METRICS), *_time_columns("Time, × base", beside=False)]
     claims = [
         f"{r.variant}: {r.value:g} %"
         for r in published.find(method="Inter2Former", dataset="(unspecified)")
@@ -119,7 +106,30 @@ def ablation(run: Run) -> Table:
     notes = (*_notes(run), f"The paper's text also claims † {'; '.join(claims)}.") if claims else _notes(run)
     at = f", {speed.describe(run)}" if reference else ""
     caption = f"{TRIPLE} Times: ratios to our base{at}; the paper's table has none."
-    return Table("ablation", "The paper's ablation table", caption, tuple(columns), tuple(rows), notes)
+    return Table("ablation", "The paper's ablation table", caption, tuple(columns), rows, notes)
+
+
+Cells = Callable[[Line, str | None], tuple[Cell, ...]]
+
+
+def _lined_up(run: Run, lines: Iterable[Line], cells: Cells) -> tuple[Row, ...]:
+    """A row for each variant that stands beside a published line, one for a line that has none."""
+    return tuple(
+        Row((*_names(run, line, variant), *cells(line, variant))) for line in lines for variant in _matching(run, line)
+    )
+
+
+def _qualities(run: Run, line: Line, variant: str | None, metrics: Iterable[tuple[str, str]]) -> list[Value]:
+    return [_quality(run, line, variant, dataset, name) for dataset, name in metrics]
+
+
+def _time_columns(group: str, beside: bool) -> list[Column]:
+    titles = (("20-SPC ratio", "20-SPC"), ("Online ratio", "Online"))
+    return [Column(key, title, group, "low", beside) for key, title in titles]
+
+
+def _metric_columns(metrics: Iterable[tuple[str, str]]) -> list[Column]:
+    return [_metric_column(dataset, name) for dataset, name in metrics]
 
 
 def baselines(run: Run, everything: bool = False) -> Table:
@@ -160,11 +170,10 @@ def baselines(run: Run, everything: bool = False) -> Table:
         Column("backbone", "Backbone"),
         Column("configuration", "Configuration"),
         Column("training_data", "Trained on"),
-        Column("dataset", "Data set"),
-        Column("metric", "Metric"),
+        DATASET,
+        METRIC,
         Column("value", "Published | ours | difference", beside=True),
-        Column("variant", "Ours"),
-        Column("weights_status", "Our weights"),
+        *OURS,
         Column("source_kind", "Kind of source"),
         Column("source", "Source"),
     )

@@ -14,6 +14,19 @@ from reports.literature import systems
 from reports.read.runs import Run
 from reports.tables import baselines, cost, overview, published, readings, robustness
 from reports.tables.cells import cell_of, count
+from reports.tables.columns import (
+    DATASET,
+    METRIC,
+    P_HOLM,
+    P_VALUE,
+    RESULT,
+    SAMPLES,
+    SIZE_BIN,
+    VARIANT,
+    VERDICT,
+    WEIGHTS,
+    metric_columns,
+)
 from reports.tables.table import Cell, Column, Row, Table, Value
 
 QUALITY = (
@@ -63,17 +76,8 @@ def quality(run: Run) -> Table:
             cells += [_of_summary(mine, variant, dataset, k, k in best) for k in keys]
             rows.append(Row((*cells, str(mine["protocol"].iloc[0])), dataset))
     notes += [text for mark, text in SEEN_NOTES.items() if mark in marks]
-    columns = [
-        Column("variant", "Variant"),
-        Column("dataset", "Data set"),
-        Column("dataset_note", "Kind of data"),
-        Column("weights_status", "Weights"),
-        Column("samples", "Samples"),
-    ]
-    for key in keys:
-        m = metric(key)
-        arrow = {"low": " ↓", "high": " ↑"}.get(m.better, "")
-        columns.append(Column(key, f"{m.title}{arrow}", better=m.better, help=m.meaning))
+    columns = [*RESULT]
+    columns += metric_columns(keys, arrows=True)
     columns.append(Column("protocol", "Protocol"))
     return Table(
         "quality",
@@ -101,9 +105,9 @@ def by_size(run: Run) -> Table:
         cells += [_of_summary(mine, variant, dataset, k, False, size) for k in keys]
         rows.append(Row(tuple(cells), str(dataset), str(size)))
     rows.sort(key=lambda r: (run.datasets.index(r.dataset), size_order(r.size_bin)))
-    columns = [Column("variant", "Variant"), Column("dataset", "Data set"), Column("size_bin", "Object size")]
-    columns += [Column("weights_status", "Weights"), Column("samples", "Samples")]
-    columns += [Column(k, metric(k).title, better=metric(k).better, help=metric(k).meaning) for k in keys]
+    columns = [VARIANT, DATASET, SIZE_BIN]
+    columns += [WEIGHTS, SAMPLES]
+    columns += metric_columns(keys)
     caption = f"The same by the object's share of the image. Protocol: {run.protocol()}."
     return Table("sizes", "Quality by object size", caption, tuple(columns), tuple(rows))
 
@@ -135,17 +139,17 @@ def compared(run: Run) -> Table:
         )
         rows.append(Row(cells, one.dataset))
     columns = (
-        Column("variant", "Variant"),
+        VARIANT,
         Column("base", "Base"),
-        Column("dataset", "Data set"),
-        Column("weights_status", "Weights"),
-        Column("metric", "Metric"),
+        DATASET,
+        WEIGHTS,
+        METRIC,
         Column("difference", "Difference"),
         Column("unit", "Unit"),
-        Column("p_value", "p", help="paired permutation test"),
-        Column("p_holm", "p (Holm)", help="the p that is read: adjusted for every metric but the primary one"),
-        Column("verdict", "Reading"),
-        Column("samples", "Samples"),
+        P_VALUE,
+        P_HOLM,
+        VERDICT,
+        SAMPLES,
     )
     caption = "Variant minus base on the samples that both have: 95 % interval and paired permutation test."
     notes = [readings.counted([(one.primary, one.decision) for one in found])]

@@ -11,6 +11,7 @@ import pandas as pd
 from harness.scoring.registry import metric
 from reports.read.runs import Run
 from reports.tables.cells import count
+from reports.tables.columns import RESULT, metric_columns
 from reports.tables.table import Column, Row, Table, Value
 
 _KEYS = ("noc90", "noc95", "miou5", "biou5", "auc")
@@ -45,18 +46,8 @@ def timeline(runs: Sequence[Run], rules: tuple[object, ...] | None = None, numbe
                 head = (name(run), age(run), variant, dataset, run.note(dataset) or "–", run.status(variant))
                 samples = count(int(mine["samples"].max()), run.attempted(dataset))
                 rows.append(Row((*head, samples, *cells, run.protocol(dataset)), dataset))
-    columns = [
-        Column("run", "Run"),
-        Column("written", "Written"),
-        Column("variant", "Variant"),
-        Column("dataset", "Data set"),
-    ]
-    columns += [
-        Column("dataset_note", "Kind of data"),
-        Column("weights_status", "Weights"),
-        Column("samples", "Samples"),
-    ]
-    columns += [Column(k, metric(k).title, better=metric(k).better, help=metric(k).meaning) for k in _KEYS]
+    columns = [Column("run", "Run"), Column("written", "Written"), *RESULT]
+    columns += metric_columns(_KEYS)
     columns.append(Column("protocol", "Protocol"))
     said = "" if rules is None else f" Protocol {rules[0]}, version {rules[1]}; metrics version {rules[2]}."
     return Table(

@@ -10,6 +10,7 @@ import pandas as pd
 
 from harness.scoring.decision import Decision, Timed, decide_over_runs, holm, not_compared, run_to_run_p
 from reports.read.runs import Run
+from reports.tables.columns import KIND, SIZE_BIN, VARIANT, VERDICT
 from reports.tables.table import Column, Row, Value
 
 KEYS = ["variant", "threads", "resolution", "kind", "size_bin"]
@@ -90,13 +91,13 @@ def _row(key: tuple[Any, ...], before: Timed, after: Timed, decision: Decision) 
 
 
 COLUMNS = (
-    Column("variant", "Variant"),
+    VARIANT,
     Column("threads", "Threads"),
     Column("resolution", "Resolution"),
-    Column("kind", "What"),
-    Column("size_bin", "Object size"),
+    KIND,
+    SIZE_BIN,
     Column("before", "Before ms"),
     Column("after", "After ms"),
     Column("ratio", "After / before"),
-    Column("verdict", "Reading"),
+    VERDICT,
 )

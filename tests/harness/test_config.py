@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
 import pytest
 
 from harness.errors import UserError
+from harness.latency.options import Options
 from harness.planning.config import Config, build, overlay
 from harness.planning.plan import make_plan
+from harness.results.measuring import Measure
 
 
 def test_every_ablation_names_settings_that_its_variant_has():
@@ -19,6 +22,43 @@ def test_every_ablation_names_settings_that_its_variant_has():
         assert config.ablation.name == name
         assert config.ablation.variants, name
         assert config.ablation.base is None or config.ablation.base in config.ablation.variants
+
+
+def test_measure_has_one_file_with_every_field_and_the_others_say_what_differs():
+    """Each set of settings by what makes it: two sizes for published numbers, a minute to try things."""
+    fields = set(Config().compose(["measure=default"]).measure)
+    assert fields == {f.name for kind in (Measure, Options) for f in dataclasses.fields(kind)} - {"options"}
+    expected = {
+        "default": ("full", [512], 4, 600, 40, False),
+        "full": ("full", [512, 1024], 8, 3600, 100, True),
+        "latency": ("full", [512, 1024], 4, 600, 40, False),
+        "quick": ("quick", [512], 2, 75, 15, False),
+        "none": ("none", [512], 2, 60, 15, False),
+    }
+    assert sorted(expected) == Config().options("measure")
+    for name, values in expected.items():
+        measure = Config().compose([f"measure={name}"]).measure
+        assert set(measure) == fields, name
+        keys = ("machine", "resolutions", "samples", "budget_s", "max_repeats", "strict")
+        assert tuple(measure[key] for key in keys) == values, name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"machine": "ful"}, "measure.machine='ful': Did you mean 'full'? Allowed: full, none, quick."),
+        ({"latency": True, "workload": "own"}, "measure.workload='own': allowed are auto, recorded, truth."),
+    ],
+)
+def test_a_measure_setting_out_of_range_is_named(settings, message):
+    with pytest.raises(UserError) as error:
+        Measure.of(settings)
+    assert str(error.value) == message
+
+
+def test_what_no_stage_reads_is_not_looked_at():
+    """A machine with two cores counts the FLOPs of a plan for 64 threads."""
+    assert Measure.of({"flops": True, "threads": [100_000]}).stages == ("flops",)
 
 
 def test_plus_before_ablation_may_be_left_out():

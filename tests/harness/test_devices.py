@@ -63,5 +63,5 @@ def test_the_time_of_the_device_is_part_of_every_step() -> None:
     replay.keep()
     Queued.calls = 0
     steps = replay.once()
-    assert [step["click"] for step in steps] == [0, 1, 2, 3]
-    assert Queued.calls == 4 and all(step["ms"] >= 30 for step in steps)
+    assert [step.click for step in steps] == [0, 1, 2, 3]
+    assert Queued.calls == 4 and all(step.ms >= 30 for step in steps)

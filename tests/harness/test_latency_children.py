@@ -18,13 +18,16 @@ from harness.errors import UserError
 from harness.latency import frames, measure, pinning, stats
 from harness.latency import rounds as latency_rounds
 from harness.latency import workload as latency_workload
+from harness.latency.contention import Load
 from harness.latency.options import Options
 from harness.latency.process import ChildFailed, ChildProcess
+from harness.latency.records import Job, Round, Timing
 from harness.latency.rounds import Runner
 from harness.planning import identity
 from harness.protocol import Protocol
 from harness.sample import Sample
 
+QUIET = Load(wall_s=1.0, own_cpus=1.0, other_cpus=0.0, steal=0.0)
 QUICK = {
     "threads": [1],
     "resolutions": [64],
@@ -80,9 +83,9 @@ class Scripted:
     def __init__(self, clock):
         self.clock = clock
 
-    def ask(self, do, **_):
-        self.clock[0] += do == "round"
-        return {"timings": [], "load": {}, "rss_mb": 100.0}
+    def round(self, parts=False):
+        self.clock[0] += 1
+        return Round((), QUIET)
 
     def stop(self):
         pass
@@ -138,12 +141,11 @@ class Noisy:
     def __init__(self, clock, noise):
         self.clock, self.noise, self.rounds = clock, noise, 0
 
-    def ask(self, do, **_):
-        self.clock[0] += do == "round"
-        self.rounds += do == "round"
+    def round(self, parts=False):
+        self.clock[0] += 1
+        self.rounds += 1
         ms = 100 * (1 + self.noise * (self.rounds * 0.6180339887 % 1 - 0.5))
-        timings = [{"click": click, "ms": ms, "image": 0, "size_bin": "all"} for click in range(3)]
-        return {"timings": timings, "load": {}, "rss_mb": 100.0}
+        return Round(tuple(Timing(0, "all", click, ms) for click in range(3)), QUIET)
 
     def stop(self):
         pass
@@ -200,16 +202,17 @@ def child(samples, folder, name, threads=1, timeout_s=200.0):
     workload = folder / "workload.npz"
     latency_workload.save(latency_workload.compose(samples, 1, 64, 1), workload)
     cpus = pinning.pick_cpus(threads)
-    job = {"config": toy(name), "threads": threads, "cpus": cpus, "workload": str(workload), "mode": "auto"}
-    return ChildProcess({**job, "path": sys.path}, folder, "child", timeout_s)
+    job = Job(toy(name), threads, tuple(cpus), str(workload), path=tuple(sys.path))
+    return ChildProcess(job, folder, "child", timeout_s)
 
 
 def test_a_silent_child_is_ended(samples, tmp_path):
     process = child(samples, tmp_path, "Hangs")
-    process.ask(do="build")
+    process.begin_build()
+    process.built()
     process.timeout_s = 0.5
     with pytest.raises(ChildFailed, match=r"0\.5 s \(measure.timeout_s\)"):
-        process.ask(do="warm", limit_s=1)
+        process.warm(1)
     assert not psutil.pid_exists(process.pid)
 
 
@@ -217,9 +220,10 @@ def test_a_silent_child_is_ended(samples, tmp_path):
 def test_a_child_uses_exactly_its_cpus(samples, tmp_path, threads):
     """One thread: one CPU in the affinity mask, one thread in torch's and OpenCV's pools, CPU time within wall time."""
     process = child(samples, tmp_path, "Pinned", threads)
-    process.ask(do="build")
+    process.begin_build()
+    process.built()
     with pytest.raises(ChildFailed) as failure:
-        process.ask(do="warm", limit_s=1)
+        process.warm(1)
     process.stop()
     words = str(failure.value).split()
     assert f"facts [{threads}, {threads}, 1, {threads}] cpu" in str(failure.value)
@@ -248,10 +252,9 @@ def test_a_child_keeps_its_memory_so_that_equal_work_costs_equal_time():
 
 
 def test_strict_gives_no_number_to_contended_rows():
-    runner = Runner("a", 1, 64, facts={"peak_mb": 1.0})
-    timings = [{"image": 0, "size_bin": "1-5%", "click": c, "ms": 1.0} for c in (0, 1, 2)]
-    busy = {"wall_s": 1.0, "own_cpus": 1.0, "other_cpus": 0.8, "steal": 0.0}
-    runner.rounds = {n: {"timings": timings, "load": busy} for n in range(7)}
+    runner = Runner("a", 1, 64)
+    timings = tuple(Timing(0, "1-5%", click, 1.0) for click in (0, 1, 2))
+    runner.rounds = {n: Round(timings, Load(1.0, 1.0, 0.8, 0.0)) for n in range(7)}
     loose = frames.build([runner], "a").latency
     assert (loose["contended"] == "other load 0.80 CPUs").all() and loose["median_ms"].notna().all()
     strict = frames.build([runner], "a", strict=True).latency
@@ -267,9 +270,8 @@ def test_rows_of_known_timings():
         for n, drift in enumerate((1.0, 1.5, 3.0, 1.0, 2.0, 1.2, 1.1)):
             ms = [100, 30, 9, 10, 11]
             steps = zip((0, 1, 2, 3, 4), ms, strict=True)
-            timings = [{"image": 0, "size_bin": "1-5%", "click": c, "ms": t * scale * drift} for c, t in steps]
-            load = {"wall_s": 1.0, "own_cpus": 1.0, "other_cpus": 0.0, "steal": 0.0}
-            runner.rounds[n] = {"timings": timings, "load": load}
+            timings = tuple(Timing(0, "1-5%", click, t * scale * drift) for click, t in steps)
+            runner.rounds[n] = Round(timings, QUIET)
         runners.append(runner)
     frame = frames.build(runners, "base").latency
     rows = frame[frame["size_bin"] == "all"].set_index(["variant", "kind"])
@@ -287,18 +289,15 @@ def test_online_spc_is_the_mean_of_the_medians_of_every_click():
     """20 clicks on two images that cost 30, then 20 + click; every click is slow by 1 s once, in another round each:
     no median sees it, every round's mean does. By object size: the clicks of its images, the encoding of all."""
     runner = Runner("a", 1, 64)
-    load = {"wall_s": 1.0, "own_cpus": 1.0, "other_cpus": 0.0, "steal": 0.0}
     places = [(image, click) for image in (0, 1) for click in range(1, 21)]
     truth = {(image, click): (30 if click == 1 else 20 + click) * (image + 1) for image, click in places}
     for n in range(9):
-        timings = [
-            {"image": i, "size_bin": b, "click": 0, "ms": ms} for i, b, ms in ((0, "1-5%", 100), (1, ">20%", 300))
-        ]
+        timings = [Timing(i, b, 0, ms) for i, b, ms in ((0, "1-5%", 100), (1, ">20%", 300))]
         for number, (image, click) in enumerate(places):
             slow = 1000 if number % 9 == n else 0
             size = ">20%" if image else "1-5%"
-            timings.append({"image": image, "size_bin": size, "click": click, "ms": truth[image, click] + slow})
-        runner.rounds[n] = {"timings": timings, "load": load}
+            timings.append(Timing(image, size, click, truth[image, click] + slow))
+        runner.rounds[n] = Round(tuple(timings), QUIET)
     rows = frames.build([runner], "a").latency.set_index(["kind", "size_bin"])
     means = {image: sum(truth[image, c] for c in range(1, 21)) / 20 for image in (0, 1)}
     assert rows.loc[("online_spc", "all"), "median_ms"] == pytest.approx((means[0] + means[1]) / 2)

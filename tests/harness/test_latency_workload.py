@@ -117,7 +117,7 @@ def test_previous_masks_come_from_where_the_table_says(status, replaceable, work
     segmenter.encoded = 0
     timings = replay.once()
     assert segmenter.encoded == 2  # both images
-    steps = [(t["image"], t["click"]) for t in timings]
+    steps = [(t.image, t.click) for t in timings]
     assert steps == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3)]
     masks = [g for g in segmenter.given if isinstance(g, np.ndarray)]
     clicks = [g for g in segmenter.given if not isinstance(g, np.ndarray)]

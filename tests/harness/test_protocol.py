@@ -21,6 +21,7 @@ from harness.planning.plan import Cell, DatasetPlan, Variant
 from harness.planning.stamps import content as stamp_of
 from harness.planning.stamps import weights_stamp
 from harness.protocol import Protocol
+from harness.results.measuring import Measure
 from harness.results.stages import _stamp
 from harness.scoring.metrics import per_sample
 
@@ -115,7 +116,7 @@ def test_new_weights_under_the_same_name_are_measured_again(tmp_path):
     for content in (b"one", b"two", b"one"):
         file.write_bytes(content)
         stamp_of.cache_clear()  # read once per process: a sweep's weights do not change while it runs
-        stamps.append(_stamp("flops", plan, {}, []))
+        stamps.append(_stamp("flops", plan, Measure(), []))
     assert stamps[0] == stamps[2] != stamps[1]
 
 

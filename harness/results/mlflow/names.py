@@ -10,6 +10,7 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from harness.planning.dotted import dotted
 from harness.text import printable
 
 KEY_LENGTH = 250  # MLflow's limit for keys of metrics, parameters and tags
@@ -51,14 +52,9 @@ def value(content: object) -> str:
     return printable(str(content))[:VALUE_LENGTH]
 
 
-def flatten(nested: Any, prefix: str = "") -> dict[str, str]:
+def flatten(nested: Mapping[str, Any]) -> dict[str, str]:
     """{"a": {"b": 1}} -> {"a.b": "1"}; the names are not yet keys."""
-    if isinstance(nested, Mapping):
-        flat: dict[str, str] = {}
-        for name, child in nested.items():
-            flat.update(flatten(child, f"{prefix}{name}."))
-        return flat
-    return {prefix[:-1]: value(nested)}
+    return {name: value(content) for name, content in dotted(nested).items()}
 
 
 def _marked(text: str, name: str) -> str:

@@ -32,7 +32,7 @@ def test_measure_has_one_file_with_every_field_and_the_others_say_what_differs()
         "default": ("full", [512], 4, 600, 40, False),
         "full": ("full", [512, 1024], 8, 3600, 100, True),
         "latency": ("full", [512, 1024], 4, 600, 40, False),
-        "quick": ("quick", [512], 2, 75, 15, False),
+        "quick": ("quick", [512], 2, 70, 15, False),
         "none": ("none", [512], 2, 60, 15, False),
     }
     assert sorted(expected) == Config().options("measure")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 from harness.errors import UserError
 from reports.documents.source import Source
+from reports.read.runs import Run
 from reports.repository.as_runs import as_run
 from reports.repository.store import Stored
 
@@ -38,12 +40,25 @@ def stamp(path: Path) -> str:
         return str(picture.info.get("rows", ""))
 
 
+def _short_names(run: Run) -> Run:
+    """The same with "dha=full" for "inter2former_lite+dha=full", where all are of one system, for legends."""
+    if len({name.partition("+")[0] for name in run.variants}) > 1:
+        return run
+    names = {name: name.partition("+")[2] or name for name in run.variants}
+    frames = {
+        part: getattr(run, part).assign(variant=getattr(run, part)["variant"].replace(names))
+        for part in ("clicks", "summary", "latency", "flops")
+    }
+    variants = {names.get(name, name): settings for name, settings in run.variant_configs.items()}
+    return replace(run, **frames, config={**run.config, "variants": variants})
+
+
 def _draw(kind: str, stored: Sequence[Stored], path: Path, digest: str) -> None:
     from PIL import Image, PngImagePlugin
 
     from reports.plots import cost, quality
 
-    run = as_run(stored)
+    run = _short_names(as_run(stored))
     plots = {
         "iou": lambda: quality.iou_curves(run, run.datasets[0]),
         "threads": lambda: cost.latency_over(run, "threads"),

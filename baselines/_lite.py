@@ -96,10 +96,10 @@ def build(
     for part, child in module.named_children():
         if part != "backbone":
             _weights.initialise(child, seed, initial)
-    found = find(weights, [packaged])
-    if found is None:
+    located = find(weights, [packaged])
+    if located is None:
         return module.eval(), _weights.UNTRAINED
-    path = Path(found)
+    path = Path(located)
     state, status = _read(path, name, module)
     try:
         _weights.load(module, state, path, name, optional=TRUNK)

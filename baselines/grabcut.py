@@ -121,8 +121,8 @@ class _Session:
         if not self._owner.connected or not positives:
             return mask
         _, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-        wanted = {int(piece) for y, x in positives for piece in np.unique(pieces[self._disc(y, x)])} - {0}
-        return np.isin(pieces, list(wanted))
+        clicked_pieces = {int(piece) for y, x in positives for piece in np.unique(pieces[self._disc(y, x)])} - {0}
+        return np.isin(pieces, list(clicked_pieces))
 
     def _scores(self) -> np.ndarray:
         height, width = self._photo.shape

@@ -24,10 +24,10 @@ KINDS = ("full", "bsq", "vq")
 
 def measure(preset: str, rounds: int, sides: tuple[int, ...] = SIDES) -> dict[tuple[str, int], list[float]]:
     """Milliseconds of one attention for each (kind, side of the grid), one value per round."""
-    made = {}
+    parts = {}
     for kind in KINDS:
         torch.manual_seed(0)
-        made[kind] = Block(make_config(preset, dha=kind)).eval().attention
+        parts[kind] = Block(make_config(preset, dha=kind)).eval().attention
     inputs = {side: torch.randn(side * side, make_config(preset).dim) for side in sides}
     nothing = torch.zeros(0, dtype=torch.int64)
     times: dict[tuple[str, int], list[float]] = {(k, s): [] for k in KINDS for s in sides}
@@ -35,7 +35,7 @@ def measure(preset: str, rounds: int, sides: tuple[int, ...] = SIDES) -> dict[tu
         for number in range(rounds + 1):
             for kind, side in times:
                 started = time.perf_counter()
-                made[kind].attend(inputs[side], (side, side), nothing)
+                parts[kind].attend(inputs[side], (side, side), nothing)
                 if number:  # the first round warms up
                     times[kind, side].append((time.perf_counter() - started) * 1e3)
     return times
@@ -47,11 +47,11 @@ def main() -> None:
     parser.add_argument("--preset", default="vit_b")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    times = measure(given.preset, given.rounds)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    times = measure(options.preset, options.rounds)
     medians = {key: median_interval(values) for key, values in times.items()}
-    print(f"{given.preset}, {given.threads} threads, {given.rounds} rounds; median ms [95 % interval]")
+    print(f"{options.preset}, {options.threads} threads, {options.rounds} rounds; median ms [95 % interval]")
     print("tokens  image   " + "".join(f"{kind:>28s}" for kind in KINDS))
     for side in SIDES:
         cells = (medians[kind, side] for kind in KINDS)

@@ -112,7 +112,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--without-browser", action="store_true")
     parser.add_argument("--clicks", type=int, default=20)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as out:
         square_scene(Path(out))
         served = subprocess.Popen(
@@ -124,8 +124,8 @@ def main() -> int:
         try:
             address = re.search(r"http://127\.0\.0\.1:(\d+)/", served.stdout.readline())
             assert address is not None
-            run = over_the_wire if given.without_browser else in_browser
-            timed = run(int(address[1]) if given.without_browser else address[0], given.clicks)[WARM_UP:]  # type: ignore[operator]
+            run = over_the_wire if options.without_browser else in_browser
+            timed = run(int(address[1]) if options.without_browser else address[0], options.clicks)[WARM_UP:]  # type: ignore[operator]
         finally:
             served.terminate()
             served.wait()

@@ -106,8 +106,8 @@ def ratio_share(correlation: float, rounds: int, trials: int, rng: np.random.Gen
     noise = rng.standard_normal((trials, rounds))
     for i in range(1, rounds):
         noise[:, i] = correlation * noise[:, i - 1] + math.sqrt(1 - correlation**2) * noise[:, i]
-    found = [median_interval(row) for row in np.exp(0.1 * noise)]
-    return covered(np.array([(i.low, i.high) for i in found]), 1.0)
+    intervals = [median_interval(row) for row in np.exp(0.1 * noise)]
+    return covered(np.array([(i.low, i.high) for i in intervals]), 1.0)
 
 
 def fit_share(rounds: int, trials: int, rng: np.random.Generator) -> float:

@@ -85,9 +85,9 @@ def failed(folder: Path, code: int) -> str:
 
 def main(arguments: list[str]) -> int:
     """Go through the systems that are not yet done; the exit code."""
-    given = dict(argument.split("=", 1) for argument in arguments)
-    root, out = Path(given["root"]).resolve(), Path(given["out"]).resolve()
-    names = given["names"].split(",") if "names" in given else sorted(cards.load())
+    options = dict(argument.split("=", 1) for argument in arguments)
+    root, out = Path(options["root"]).resolve(), Path(options["out"]).resolve()
+    names = options["names"].split(",") if "names" in options else sorted(cards.load())
     out.mkdir(parents=True, exist_ok=True)
     record = out / "every_system.jsonl"
     lines = record.read_text().splitlines() if record.exists() else []
@@ -95,7 +95,7 @@ def main(arguments: list[str]) -> int:
     faults = 0
     for name in names:
         configured = cards.load()[name].settings.get("size")
-        size = None if given.get("full") == "true" else SIZES.get(configured)
+        size = None if options.get("full") == "true" else SIZES.get(configured)
         if done.get((name, size)) == "":
             continue
         outcome = click_through(name, root, out, size)

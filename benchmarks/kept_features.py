@@ -51,23 +51,25 @@ def main() -> None:
     parser.add_argument("--cache", default="runs/cache")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--threads", type=int, default=1)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     console = Console(stderr=True)
     settings = make_settings(
         {"steps": 100, "batch": 8, "sizes": [320], "precision": "bf16", "freeze": ["backbone.", "edge_detector."]}
     )
-    photographs = pack(build(Config().load("dataset", "duts_tr5000", {"root": given.root}), "data"), Path(given.cache))
-    print(f"{given.steps} steps of 8 crops at 320 px, {given.threads} thread(s), bfloat16 convolutions")
+    photographs = pack(
+        build(Config().load("dataset", "duts_tr5000", {"root": options.root}), "data"), Path(options.cache)
+    )
+    print(f"{options.steps} steps of 8 crops at 320 px, {options.threads} thread(s), bfloat16 convolutions")
     print("| decoder | s per step, computed | s per step, found | ratio | MB per step |\n|---|---|---|---|---|")
     for name, kind in KINDS.items():
-        with tempfile.TemporaryDirectory() as folder, Bar(name, 2 * given.steps, console) as bar:
+        with tempfile.TemporaryDirectory() as folder, Bar(name, 2 * options.steps, console) as bar:
             keep = Features(Path(folder) / "features")
             trainee = trainee_of(kind(weights="default"), "bf16")
             batches = Batches(Material(photographs, None, settings.mixture), settings.augmentation, 0, 8, (320,))
             run = Trainer(trainee, batches, settings, Path(folder) / "run", World(0, 1, torch.device("cpu")))
-            times = np.zeros((given.steps, 2))
-            for step in range(-1, given.steps):  # the first one warms up
+            times = np.zeros((options.steps, 2))
+            for step in range(-1, options.steps):  # the first one warms up
                 batch = batches.make(step + 1)
                 trainee.keep = keep
                 trainee.encode(torch.from_numpy(batch.images).permute(0, 3, 1, 2))
@@ -79,7 +81,7 @@ def main() -> None:
                         times[step, column] = time.perf_counter() - started
                         bar.advance()
             without, found = np.median(times, axis=0)
-            megabytes = size(keep.folder) / 1e6 / (given.steps + 1)
+            megabytes = size(keep.folder) / 1e6 / (options.steps + 1)
             print(f"| {name} | {without:.2f} | {found:.2f} | {interval(times)} | {megabytes:.1f} |", flush=True)
 
 

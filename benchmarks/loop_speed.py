@@ -98,8 +98,8 @@ class InMemory:
         self.names = [f"{name}/{i}" for i in range(repeats) for name in samples]
 
     def load(self, name: str) -> Sample:
-        found = self.samples[name.split("/")[0]]
-        return Sample(name, found.image, found.mask)
+        sample = self.samples[name.split("/")[0]]
+        return Sample(name, sample.image, sample.mask)
 
 
 def click_through(dataset: InMemory, oracle: Oracle, annotator: Any, out: Path) -> int:
@@ -190,18 +190,18 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="profile the loop under the ritm annotator, and stop")
     parser.add_argument("--seconds", type=float, default=5, help="time for each loop measurement")
     parser.add_argument("--json", type=Path, help="also write the measurements here")
-    given = parser.parse_args()
+    options = parser.parse_args()
     cv2.setNumThreads(1)
-    if given.profile:
-        print(clicks_per_second(Ritm(), given.seconds, profile=True))
+    if options.profile:
+        print(clicks_per_second(Ritm(), options.seconds, profile=True))
         return
-    rows = [clicks_per_second(annotator, given.seconds) for annotator in (Ritm(), Inter2Former())]
+    rows = [clicks_per_second(annotator, options.seconds) for annotator in (Ritm(), Inter2Former())]
     for side in (1024, 2048):
         rows += annotator_times(side)
     for row in rows:
         print("  ".join(f"{v:.2f} {k}" if isinstance(v, float) else str(v) for k, v in row.items()))
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -82,10 +82,10 @@ def place(mask: np.ndarray, size: int, share: float) -> np.ndarray | None:
     crop = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.uint8)
     height, width = crop.shape
     # The box is the object's, rounded to tokens, and one token more on each side: about 3 tokens in all.
-    scale, wanted = np.sqrt(share * size**2 / (height * width)), share * size**2
+    scale, area = np.sqrt(share * size**2 / (height * width)), share * size**2
     for _ in range(8):
         box = (height * scale + 3 * TOKEN) * (width * scale + 3 * TOKEN)
-        scale *= np.sqrt(wanted / box)
+        scale *= np.sqrt(area / box)
     target = round(width * scale), round(height * scale)
     if max(target) > size or min(target) < 4 * TOKEN:
         return None

@@ -239,10 +239,10 @@ def main() -> None:
     with torch.no_grad():
         for size in args.sizes:
             for threads in args.threads:
-                found = measure(size, threads, masks, args.repeats)
-                print("\n".join(found), flush=True)
+                lines_of_case = measure(size, threads, masks, args.repeats)
+                print("\n".join(lines_of_case), flush=True)
                 name = f"online_step-{size}-{threads}"
-                lines += found if args.quick else store(found, [name, f"{name}-parts"])
+                lines += lines_of_case if args.quick else store(lines_of_case, [name, f"{name}-parts"])
     if not args.quick:
         write(lines)
 

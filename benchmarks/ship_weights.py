@@ -37,18 +37,18 @@ def main() -> None:
     parser.add_argument("encoder")
     parser.add_argument("runs", nargs="+", metavar="NAME=RUN")
     parser.add_argument("--to", type=Path, default=FOLDER)
-    given = parser.parse_args()
-    state, _ = weights_of(given.encoder)
+    options = parser.parse_args()
+    state, _ = weights_of(options.encoder)
     encoder = {name: value for name, value in state.items() if name.startswith(SHARED)}
-    written = [(given.to / f"{BASE_NAME}.safetensors", encoder, {"weights_status": "trained here"})]
-    for item in given.runs:
+    written = [(options.to / f"{BASE_NAME}.safetensors", encoder, {"weights_status": "trained here"})]
+    for item in options.runs:
         name, run = item.split("=", 1)
         state, metadata = weights_of(run)
         for entry, value in state.items():
             if entry.startswith(SHARED) and not torch.equal(value, encoder.get(entry, value.new_empty(0))):
-                sys.exit(f"{run}: {entry} differs from {given.encoder}; train with the encoder frozen")
+                sys.exit(f"{run}: {entry} differs from {options.encoder}; train with the encoder frozen")
         own = {entry: value for entry, value in state.items() if not entry.startswith(SHARED)}
-        written.append((given.to / f"{name}.safetensors", own, {**metadata, BASE: BASE_NAME}))
+        written.append((options.to / f"{name}.safetensors", own, {**metadata, BASE: BASE_NAME}))
     for path, entries, metadata in written:
         save_file({entry: halved(entry, value) for entry, value in entries.items()}, str(path), metadata)
         print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB, {len(entries)} entries")

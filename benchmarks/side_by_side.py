@@ -219,14 +219,14 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(SYSTEMS))
     parser.add_argument("--what", choices=list(LIMITS), help="only this")
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     rows = []
-    for name in given.only.split(","):
+    for name in options.only.split(","):
         for pair in SYSTEMS[name]():
-            if given.what not in (None, pair.what):
+            if options.what not in (None, pair.what):
                 continue
-            ratio, ours, theirs = measure(pair, given.rounds)
+            ratio, ours, theirs = measure(pair, options.rounds)
             reached = "reached" if ratio.median <= LIMITS[pair.what] else "MISSED"
             rows.append({"system": pair.system, "what": pair.what, "ratio": ratio.median, "low": ratio.low,
                          "high": ratio.high, "ours_ms": ours, "reference_ms": theirs})  # fmt: skip
@@ -235,9 +235,9 @@ def main() -> None:
                 f"{ours:9.1f} ms, reference {theirs:9.1f} ms  at most {LIMITS[pair.what]}: {reached}",
                 flush=True,
             )
-    if given.json:
-        given.json.write_text(
-            json.dumps({"threads": given.threads, "torch": torch.__version__, "rows": rows}, indent=1)
+    if options.json:
+        options.json.write_text(
+            json.dumps({"threads": options.threads, "torch": torch.__version__, "rows": rows}, indent=1)
         )
 
 

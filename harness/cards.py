@@ -219,12 +219,12 @@ def _chosen(same: list[Card], config: Mapping[str, Any]) -> str | None:
 @functools.cache
 def _choosers() -> Mapping[str, tuple[str | None, str | None]]:
     """Variant -> the setting that tells its family's members apart, and the member that a silent configuration is."""
-    found = {}
+    choosers = {}
     for name in _names("card"):
         family = _yaml(f"card/{name}.yaml")
         for variant in family["cards"]:
-            found[variant] = (family.get("chosen_by"), family.get("default"))
-    return found
+            choosers[variant] = (family.get("chosen_by"), family.get("default"))
+    return choosers
 
 
 _FAMILY = ("cards", "chosen_by", "default")
@@ -317,12 +317,12 @@ def _fields(kind: type) -> str:
 
 def seen(training: Iterable[str] | None, dataset: str) -> str:
     """What weights trained on these sets saw of a data set: "images", "part" or ""."""
-    wanted = _plain(dataset)
+    plain_name = _plain(dataset)
     kinds = {
         kind
         for name in training or ()
         for held, kind in training_sets()[name].items()
-        if wanted.startswith(_plain(held))
+        if plain_name.startswith(_plain(held))
     }
     return next((kind for kind in ("images", "part") if kind in kinds), "")
 

@@ -48,7 +48,7 @@ _IN_STUDY = ("study", "user", "out", "port", "host", "threads")
 
 
 @dataclass(frozen=True)
-class Given:
+class PageSettings:
     """What is clicked, by whom, and where the records go."""
 
     pictures: Pictures
@@ -65,14 +65,14 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         UserError: a setting is wrong, or the port is in use.
     """
-    given = cli.parser("python -m harness.click", HELP, EPILOG).parse_args(arguments)
-    own, others = split(given.overrides)
+    options = cli.parser("python -m harness.click", HELP, EPILOG).parse_args(arguments)
+    own, others = split(options.overrides)
     host, port = own.get("host", "127.0.0.1"), _port(own.get("port", "8765"))
     from harness.clickpage.server import listen
 
     with listen(host, port) as listening:
-        asked = resolve(Config(given.config_dir), own, others)
-        _serve(asked, host, listening)
+        page = resolve(Config(options.config_dir), own, others)
+        _serve(page, host, listening)
     return 0
 
 
@@ -88,7 +88,7 @@ def split(overrides: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     return own, others
 
 
-def resolve(root: Config, own: dict[str, str], others: Sequence[str]) -> Given:
+def resolve(root: Config, own: dict[str, str], others: Sequence[str]) -> PageSettings:
     """Data set and variants; no model is built yet.
 
     Raises:
@@ -117,10 +117,10 @@ def resolve(root: Config, own: dict[str, str], others: Sequence[str]) -> Given:
             raise UserError("one data set at a time: give dataset=NAME instead of datasets=….")
         pictures = SamplePictures(chosen[0].dataset, chosen[0].name)
     out = Path(own.get("out", "runs/click")).expanduser()
-    return Given(pictures, variants, Rules(), out, user, config.threads)
+    return PageSettings(pictures, variants, Rules(), out, user, config.threads)
 
 
-def _study(root: Config, own: dict[str, str], others: Sequence[str]) -> Given:
+def _study(root: Config, own: dict[str, str], others: Sequence[str]) -> PageSettings:
     from harness.clickpage import study
     from harness.clickpage.turns import Rules
 
@@ -131,14 +131,14 @@ def _study(root: Config, own: dict[str, str], others: Sequence[str]) -> Given:
     if "user" not in own:
         raise UserError("who clicks? Give user=NAME beside study=FILE, for example user=anna.")
     user = study.check_user(own["user"])
-    asked = study.read(own["study"])
-    pictures = asked.pictures(root, user)
-    rules = Rules(asked.title, asked.instructions, asked.clicks, asked.iou, asked.truth, study=True)
-    out = Path(own["out"]).expanduser() if "out" in own else asked.out
-    return Given(pictures, asked.chosen_variants(root), rules, out, user, root.compose(others).threads)
+    plan = study.read(own["study"])
+    pictures = plan.pictures(root, user)
+    rules = Rules(plan.title, plan.instructions, plan.clicks, plan.iou, plan.truth, study=True)
+    out = Path(own["out"]).expanduser() if "out" in own else plan.out
+    return PageSettings(pictures, plan.chosen_variants(root), rules, out, user, root.compose(others).threads)
 
 
-def _serve(given: Given, host: str, listening: socket.socket) -> None:
+def _serve(settings: PageSettings, host: str, listening: socket.socket) -> None:
     from harness.clicking.quality import set_threads
     from harness.clickpage import pane
     from harness.clickpage.app import make_app
@@ -147,18 +147,18 @@ def _serve(given: Given, host: str, listening: socket.socket) -> None:
     from harness.clickpage.server import serve
     from harness.console import Console, markup
 
-    set_threads(given.threads)
+    set_threads(settings.threads)
     port = listening.getsockname()[1]
     names = names_of(host, port)
     if not is_loopback(host):
         cli.note(f"host={host}: everybody who reaches this address sees the images and can click.")
-    desk = Desk(given.pictures, pane.build(given.variants), given.out, given.user, given.rules)
+    desk = Desk(settings.pictures, pane.build(settings.variants), settings.out, settings.user, settings.rules)
     shown = f"[{host}]" if ":" in host else host
 
     def ready() -> None:
         console = Console(soft_wrap=True)
         console.print(f"open [bold]http://{markup(shown)}:{port}/[/]   (Ctrl-C ends it)", highlight=False)
-        console.print(f"recording to {markup(given.out / 'clicks.csv')} as {markup(given.user)}", highlight=False)
+        console.print(f"recording to {markup(settings.out / 'clicks.csv')} as {markup(settings.user)}", highlight=False)
 
     try:
         serve(make_app(desk, names), listening, ready)

@@ -43,5 +43,5 @@ def _apart(match: re.Match[str]) -> str:
 
 def standard_output() -> Console:
     """Standard output; wide enough for the summary where it goes to a file."""
-    made = Console()
-    return made if made.is_terminal else Console(width=150)
+    console = Console()
+    return console if console.is_terminal else Console(width=150)

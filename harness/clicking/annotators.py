@@ -63,9 +63,9 @@ class RitmSession:
         """Next click for a (H, W) bool prediction; None when there is no error left (`no_click`)."""
         missed, excess = (Depth(error, self._clicked) for error in self._truth.errors(prediction))
         positive = is_deeper(missed, excess)
-        found = (missed if positive else excess).deepest()
-        if found.maximum > 0:
-            y, x = (int(v) for v in found.at[0])
+        deepest = (missed if positive else excess).deepest()
+        if deepest.maximum > 0:
+            y, x = (int(v) for v in deepest.at[0])
         elif self._corner:
             y, x = 0, 0
         else:
@@ -123,10 +123,10 @@ class Inter2FormerSession:
         """Next click for a (H, W) bool prediction; None when there is no error left: the decoder then runs
         again."""
         k = self._later if self._clicked else 1.0
-        positive, found = self.candidates(prediction, self._clicked, k)
-        if len(found) == 0:
+        positive, places = self.candidates(prediction, self._clicked, k)
+        if len(places) == 0:
             return None
-        y, x = (int(v) for v in found[self._random.integers(len(found))])
+        y, x = (int(v) for v in places[self._random.integers(len(places))])
         self._clicked.append((y, x))
         return Click(y, x, positive)
 
@@ -161,9 +161,9 @@ def deeper_than(error: Depth, k: float) -> np.ndarray:
     """Places (n, 2) whose distance exceeds its maximum / (k + 1.19e-7), as in the released code; k < 0: all
     places."""
     # For k = 1 the margin only admits the maximum itself.
-    found = error.deepest(1.0 if k == 1 else (1 - 1e-6) / k if k > 0 else 0.0)
-    bound = found.maximum / (k + 1.1920929e-07)
-    return found.at[np.sqrt(found.squared) > max(bound, 0.0)]
+    deepest = error.deepest(1.0 if k == 1 else (1 - 1e-6) / k if k > 0 else 0.0)
+    bound = deepest.maximum / (k + 1.1920929e-07)
+    return deepest.at[np.sqrt(deepest.squared) > max(bound, 0.0)]
 
 
 @dataclass(frozen=True)

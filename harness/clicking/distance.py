@@ -91,12 +91,12 @@ class Depth:
     def deepest(self, share: float = 1.0) -> Places:
         """All pixels at least `share` (0..1) of the largest distance deep, excluded ones left out."""
         least = share**2 * self._largest
-        found = [part.at_least(least) for part in self._parts if part.ceiling**2 >= least and self._largest]
-        if not found:
+        parts = [part.at_least(least) for part in self._parts if part.ceiling**2 >= least and self._largest]
+        if not parts:
             return Places(0.0, np.empty((0, 2), np.int64), np.empty(0, np.int64))
-        if len(found) == 1:  # in row-major order already
-            return Places(self.maximum, *found[0])
-        at, squared = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+        if len(parts) == 1:  # in row-major order already
+            return Places(self.maximum, *parts[0])
+        at, squared = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         order = np.lexsort((at[:, 1], at[:, 0]))
         return Places(self.maximum, at[order], squared[order])
 

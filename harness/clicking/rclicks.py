@@ -51,9 +51,9 @@ class RClicks:
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise UserError(f"protocol.annotator.seed={self.seed!r}: give a whole number.")
-        made, record = as_map(self.map)
+        click_map, record = as_map(self.map)
         people = None if self.first_clicks is None else Recorded(self.first_clicks, dataset=self.dataset)
-        for name, value in (("_map", made), ("_map_record", record), ("_people", people)):
+        for name, value in (("_map", click_map), ("_map_record", record), ("_people", people)):
             object.__setattr__(self, name, value)
 
     @property

@@ -65,10 +65,10 @@ def _overlay(name: str, value: Any) -> Box | Cells:
 
 
 def _runs(cells: np.ndarray) -> tuple[tuple[int, int, int, int], ...]:
-    found = []
+    runs = []
     for row, line in enumerate(cells):
         starts = np.concatenate([[0], np.flatnonzero(np.diff(line)) + 1, [line.size]])
         for first, last in zip(starts[:-1], starts[1:], strict=True):
             if line[first] >= 0:
-                found.append((row, int(first), int(last - first), int(line[first])))
-    return tuple(found)
+                runs.append((row, int(first), int(last - first), int(line[first])))
+    return tuple(runs)

@@ -73,21 +73,21 @@ class Study:
         return SamplePictures(dataset, name, self._chosen(dataset.names, name, user))
 
     def _chosen(self, names: Sequence[str], label: str, user: str) -> list[str]:
-        wanted = list(names if self.samples is None else self.samples)
-        for name in wanted:
+        chosen = list(names if self.samples is None else self.samples)
+        for name in chosen:
             if name not in names:
                 raise UserError(f"{self.path}: {label!r} has no sample {name!r}. {near_miss(name, names)}")
-        wanted = wanted[: self.first]
+        chosen = chosen[: self.first]
         if self.order == "shuffled":
             seed = int.from_bytes(hashlib.sha256(f"{self.title}\n{user}".encode()).digest()[:8], "big")
-            wanted = [wanted[i] for i in np.random.default_rng(seed).permutation(len(wanted))]
-        return wanted
+            chosen = [chosen[i] for i in np.random.default_rng(seed).permutation(len(chosen))]
+        return chosen
 
     def chosen_variants(self, root: Config) -> list[Variant]:
         """Its variants, not built yet; UserError for an unknown one or an unknown setting."""
         chosen = []
-        for name, given in self.variants.items():
-            settings = dict(given)
+        for name, entry in self.variants.items():
+            settings = dict(entry)
             node = root.load("variant", str(settings.pop("variant", name)), settings)
             config = plain(node)
             require_segmenter(name, config)
@@ -112,12 +112,12 @@ def read(path: str) -> Study:
         UserError: no such file, an unknown key, or a value of another kind; the message names the file.
     """
     file = Path(path).expanduser()
-    given = user_yaml.load(file)
-    for key in given:
+    settings = user_yaml.load(file)
+    for key in settings:
         if key not in _KEYS:
             raise UserError(f"{file}: unknown setting {key!r}. {near_miss(str(key), _KEYS)}")
-    value = _Values(file, given)
-    samples = given.get("samples")
+    value = _Values(file, settings)
+    samples = settings.get("samples")
     first = value.whole("samples") if isinstance(samples, int) else None
     dataset, images = value.settings("dataset"), value.text("images", "")
     if bool(dataset) == bool(images):
@@ -149,15 +149,15 @@ class _Values:
     file: Path
     given: Mapping[str, Any]
 
-    def refuse(self, key: str, wanted: str) -> UserError:
-        return UserError(f"{self.file}: {key}={str(self.given.get(key))[:60]!r} is not {wanted}.")
+    def refuse(self, key: str, expected: str) -> UserError:
+        return UserError(f"{self.file}: {key}={str(self.given.get(key))[:60]!r} is not {expected}.")
 
-    def _is(self, key: str, kind: type, wanted: str, default: Any) -> Any:
+    def _is(self, key: str, kind: type, expected: str, default: Any) -> Any:
         value = self.given.get(key)
         if value is None:
             return default
         if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
-            raise self.refuse(key, wanted)
+            raise self.refuse(key, expected)
         return value
 
     def text(self, key: str, default: str) -> str:

@@ -98,15 +98,15 @@ class Sweep:
                 clicking.through(data, share, self.plan.protocol, order[before:number], reuse=not self.plan.isolate)
             before = number
             clicks, groups = outcome.rows_of(list(cells.items()))
-            found = verdicts(self.plan, data, clicks, groups)
-            waiting = {variant for variant, verdict in found.items() if verdict.outcome == "open"}
+            by_variant = verdicts(self.plan, data, clicks, groups)
+            waiting = {variant for variant, verdict in by_variant.items() if verdict.outcome == "open"}
             if not waiting:
                 break
             names = {*waiting, self.plan.base}
             open_cells = {cell: file for cell, file in cells.items() if cell.variant.name in names}
         self._tell(
             f"{data.name}: {before} of {len(order)} samples were looked at; "
-            + ", ".join(f"{v}: {found[v].outcome} after {found[v].samples}" for v in found)
+            + ", ".join(f"{v}: {by_variant[v].outcome} after {by_variant[v].samples}" for v in by_variant)
         )
 
     def _tell(self, text: str) -> None:

@@ -75,16 +75,16 @@ def _grant(folder: Path) -> float | None:
 
 def remarks() -> list[str]:
     """What of this process's surroundings changes how it is measured, one sentence each."""
-    told = []
+    sentences = []
     granted = quota()
     if granted is not None and granted < len(available_cpus()):
-        told.append(
+        sentences.append(
             f"the control group grants {granted:g} of {len(available_cpus())} CPUs: `all` means {all_threads()} threads"
         )
     inherited = [f"{name}={os.environ[name]}" for name in BINDING if os.environ.get(name)]
     if inherited:
-        told.append(f"measured without {', '.join(inherited)}: the children pin their threads themselves")
-    return told
+        sentences.append(f"measured without {', '.join(inherited)}: the children pin their threads themselves")
+    return sentences
 
 
 def available_cpus() -> list[int]:
@@ -130,18 +130,18 @@ def pick_cpus(threads: int) -> list[int]:
 def environment(threads: int, base: Mapping[str, str]) -> dict[str, str]:
     """The environment of a child with so many threads."""
     dropped = {*BINDING, "PYTHONWARNINGS", "MPLBACKEND"}
-    made = {k: v for k, v in base.items() if k not in dropped} | {name: str(threads) for name in _POOLS}
+    variables = {k: v for k, v in base.items() if k not in dropped} | {name: str(threads) for name in _POOLS}
     # Torch and OpenCV spin for a while after a parallel region; children wait side by side, so they must sleep
     # instead.
-    made.setdefault("GOMP_SPINCOUNT", "10000")
+    variables.setdefault("GOMP_SPINCOUNT", "10000")
     # Without these glibc gives large buffers back to the kernel now and then, and a call that must fault them in again
     # takes up to a quarter longer; which process does so is chance, and would pass for a difference between variants.
     for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
-        made.setdefault(name, str(_KEPT))
-    made["OMP_DYNAMIC"] = "FALSE"
-    made["MKL_DYNAMIC"] = "FALSE"
-    made["TOKENIZERS_PARALLELISM"] = "false"
-    return made
+        variables.setdefault(name, str(_KEPT))
+    variables["OMP_DYNAMIC"] = "FALSE"
+    variables["MKL_DYNAMIC"] = "FALSE"
+    variables["TOKENIZERS_PARALLELISM"] = "false"
+    return variables
 
 
 def pin(cpus: Sequence[int]) -> None:

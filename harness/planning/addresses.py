@@ -32,8 +32,8 @@ def without_secrets(value: Any) -> Any:
     return [without_secrets(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
-def _shown(found: re.Match[str]) -> str:
-    place = found["place"]
+def _shown(match: re.Match[str]) -> str:
+    place = match["place"]
     authority = re.split(r"[/?#]", place, maxsplit=1)[0]
     end = authority.rfind("@")
     if end < 0 and re.search(r":[^/?#]*[^/?#\d]", authority):
@@ -42,4 +42,4 @@ def _shown(found: re.Match[str]) -> str:
         name, colon, password = place[:end].partition(":")
         if not _EXPRESSION.fullmatch(password if colon and not name.startswith("${") else place[:end]):
             place = f"{name}:{HIDDEN}{place[end:]}" if colon else f"{HIDDEN}{place[end:]}"
-    return found["scheme"] + _QUERY.sub(rf"\g<name>{HIDDEN}", place)
+    return match["scheme"] + _QUERY.sub(rf"\g<name>{HIDDEN}", place)

@@ -34,8 +34,8 @@ def _fitting(shapes: Mapping[str, tuple[int, ...]], target: str) -> list[cards.C
     for card in cards.load().values():
         families.setdefault(card.target, []).append(card)
     for _, family in sorted(families.items(), key=lambda item: item[0] != target):
-        if found := list(_those(shapes, family)):
-            return found
+        if fitting := list(_those(shapes, family)):
+            return fitting
     return []
 
 

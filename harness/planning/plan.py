@@ -187,8 +187,8 @@ def _require_usable(protocol: Protocol, data: DatasetPlan) -> None:
     check = getattr(protocol.annotator, "check", None)
     if callable(check):
         check(data.dataset)
-    given = getattr(protocol.start_mask, "rule", "given") == "given"
-    if protocol.start == "mask" and given and not isinstance(data.dataset, WithStarts):
+    from_files = getattr(protocol.start_mask, "rule", "given") == "given"
+    if protocol.start == "mask" and from_files and not isinstance(data.dataset, WithStarts):
         raise UserError(
             f"protocol.start=mask: data set {data.name!r} has no masks to begin from. Give a folder of them "
             "(dataset.starts=DIR, a NAME.png per sample), or let a rule make them (protocol.start_mask.rule=erode)."

@@ -178,8 +178,8 @@ class CellFile:
         content = read(data)
         other = content.header.differs(header) if content.header else ""
         if content.unknown or other:
-            found = f"{getattr(content.header, other)!r}" if other else ""
-            keep_file(self.path, content.unknown or f"line 1: its {other} is {found}, not this cell's", self._tell)
+            stored = f"{getattr(content.header, other)!r}" if other else ""
+            keep_file(self.path, content.unknown or f"line 1: its {other} is {stored}, not this cell's", self._tell)
             return Content()
         if content.bad or (content.header is None and content.whole):
             keep_lines(self.path, content.bad, self._tell)

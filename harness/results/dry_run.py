@@ -110,13 +110,13 @@ def probe(plan: Plan) -> dict[tuple[str, str], Speed]:
     """Speeds from one short episode per cell, on the first sample of its data set."""
     short = replace(plan.protocol, clicks=min(3, plan.protocol.clicks))
     at = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    found = {}
+    speeds = {}
     for variant in plan.variants:
         segmenter = variant.make()
         for cell in (c for c in plan.cells if c.variant is variant):
             speed = _short_episode(segmenter, cell, short)
-            found[variant_key(variant.shown), cell.data.digest] = replace(speed, at=at)
-    return found
+            speeds[variant_key(variant.shown), cell.data.digest] = replace(speed, at=at)
+    return speeds
 
 
 def _short_episode(segmenter: Any, cell: Cell, protocol: Any) -> Speed:

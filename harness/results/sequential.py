@@ -35,7 +35,7 @@ def verdicts(
         if groups is not None:
             of_groups = groups[(groups["variant"] == variant.name) & (groups["dataset"] == data.name)]
         values[variant.name] = metrics.per_sample(rows, record, of_groups)[protocol.primary].dropna()
-    found = {}
+    by_variant = {}
     for variant in plan.variants:
         if variant.name == plan.base:
             continue
@@ -44,8 +44,8 @@ def verdicts(
         if mine is not None and base is not None:
             both = (mine - base).dropna()
             differences = [float(both[name]) for name in order if name in both.index]
-        found[variant.name] = verdict(differences, most - least, len(names), protocol.sequential_width)
-    return found
+        by_variant[variant.name] = verdict(differences, most - least, len(names), protocol.sequential_width)
+    return by_variant
 
 
 def table(plan: Plan, by_dataset: Mapping[str, Mapping[str, Verdict]]) -> pd.DataFrame:

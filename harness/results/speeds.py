@@ -91,7 +91,7 @@ class Speeds:
             return _from_flops(counted[-1], rate), "from its FLOPs"
         return None, ""
 
-    def add(self, found: Mapping[tuple[str, str], Speed]) -> None:
+    def add(self, measured: Mapping[tuple[str, str], Speed]) -> None:
         """Write (variant key, digest of the data set) -> speed over what is stored; a file that cannot be written
         stays as it is."""
         with contextlib.suppress(OSError):
@@ -99,7 +99,7 @@ class Speeds:
             with Lock(self.path.with_suffix(".lock"), wait=True):
                 machines = _read(self.path)
                 mine = machines.setdefault(self.machine, {})
-                for (variant, digest), speed in found.items():
+                for (variant, digest), speed in measured.items():
                     before = mine.setdefault(variant, {}).get(digest, Speed())
                     known = {k: v for k, v in asdict(speed).items() if v not in (None, "")}
                     mine[variant][digest] = Speed(**{**asdict(before), **known})
@@ -144,7 +144,7 @@ def seen(
 ) -> dict[tuple[str, str], Speed]:
     """Speeds of the cells, from the rows of clicks.parquet that this machine made, and from flops.csv."""
     at = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    found: dict[tuple[str, str], Speed] = {}
+    speeds: dict[tuple[str, str], Speed] = {}
     for cell in cells:
         rows = clicks[
             (clicks["variant"] == cell.variant.name)
@@ -162,8 +162,8 @@ def seen(
         if flops is not None:
             values |= _gmacs(flops, cell.variant.name)
         if values:
-            found[variant_key(cell.variant.shown), cell.data.digest] = Speed(**values, at=at)
-    return found
+            speeds[variant_key(cell.variant.shown), cell.data.digest] = Speed(**values, at=at)
+    return speeds
 
 
 def _gmacs(flops: pd.DataFrame, variant: str) -> dict[str, float]:

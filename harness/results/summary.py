@@ -99,10 +99,10 @@ def readings(compare: pd.DataFrame | None, dataset: str, primary: str, status: M
     if compare is None or compare.empty:
         return []
     rows = compare[(compare["dataset"] == dataset) & (compare["size_bin"] == "all") & (compare["metric"] == primary)]
-    said: dict[str, list[str]] = {}
+    variants_of: dict[str, list[str]] = {}
     for row, differing in zip(rows.to_dict("records"), decision.differing_pairs(rows), strict=True):
         untrained = "untrained" in (status.get(row["variant"]), status.get(row["base"]))
-        found = (
+        reading = (
             decision.not_compared("untrained weights")
             if untrained
             else decision.decide(
@@ -115,8 +115,9 @@ def readings(compare: pd.DataFrame | None, dataset: str, primary: str, status: M
                 high=row["high"],
             )
         )
-        said.setdefault(found.text, []).append(row["variant"])
-    return [f"{primary} against {rows['base'].iloc[0]}: {', '.join(names)}: {text}" for text, names in said.items()]
+        variants_of.setdefault(reading.text, []).append(row["variant"])
+    against = f"{primary} against {rows['base'].iloc[0]}"
+    return [f"{against}: {', '.join(names)}: {text}" for text, names in variants_of.items()]
 
 
 def _value(rows: pd.DataFrame, record: Metric) -> str:

@@ -95,9 +95,9 @@ def write(plan: Plan, cells: Sequence[tuple[Cell, CellFile]], tables: Tables, st
         if plan.base is not None:
             judge: Callable[[pd.DataFrame], pd.DataFrame] | None = None
             if plan.protocol.sequential:
-                found = {d.name: sequential.verdicts(plan, d, tables.clicks, tables.groups) for d in plan.datasets}
-                store.write_table("sequential.csv", sequential.table(plan, found))
-                judge = partial(sequential.judged, plan=plan, by_dataset=found)
+                verdicts = {d.name: sequential.verdicts(plan, d, tables.clicks, tables.groups) for d in plan.datasets}
+                store.write_table("sequential.csv", sequential.table(plan, verdicts))
+                judge = partial(sequential.judged, plan=plan, by_dataset=verdicts)
             tables.compare = compare(tables.clicks, plan.base, record, plan.protocol.primary, tables.groups, judge)
             store.write_table("compare.csv", tables.compare)
     store.write_table("failures.csv", tables.failures)
@@ -121,10 +121,10 @@ def compare(
     Args:
         judge: puts other intervals and p in place, where the number of samples was not fixed beforehand.
     """
-    found = metrics.compare(clicks, base, record, groups)
+    differences = metrics.compare(clicks, base, record, groups)
     if judge is not None:
-        found = judge(found)
-    return decision.with_holm(found, primary).assign(primary=primary, **_versions(clicks))
+        differences = judge(differences)
+    return decision.with_holm(differences, primary).assign(primary=primary, **_versions(clicks))
 
 
 def _versions(clicks: pd.DataFrame) -> dict[str, int]:

@@ -209,7 +209,7 @@ def click_limit(rows: pd.DataFrame, protocol: Mapping[str, Any]) -> int:
 
 def _means(table: pd.DataFrame, images: np.ndarray, limit: int) -> pd.DataFrame:
     """Mean (or sum) and interval of each column of a per-sample table."""
-    found: dict[str, list[Any]] = {}
+    rows: dict[str, list[Any]] = {}
     for names, known in _same_samples(table):
         values, of_image = table.loc[known, names].to_numpy().T, images[known]
         least, most = np.array([metric(name).range(limit) for name in names]).T
@@ -217,9 +217,9 @@ def _means(table: pd.DataFrame, images: np.ndarray, limit: int) -> pd.DataFrame:
         for name, mine, (low, high) in zip(names, values, limits, strict=True):
             scale = metric(name).weight(len(mine))
             mean = mine.mean() if len(mine) else np.nan
-            found[name] = [name, mean * scale, low * scale, high * scale, len(mine), len(np.unique(of_image))]
+            rows[name] = [name, mean * scale, low * scale, high * scale, len(mine), len(np.unique(of_image))]
     columns = ["metric", "value", "low", "high", "samples", "images"]
-    return pd.DataFrame([found[str(name)] for name in table], columns=columns)
+    return pd.DataFrame([rows[str(name)] for name in table], columns=columns)
 
 
 def _same_samples(table: pd.DataFrame) -> Iterator[tuple[list[str], np.ndarray]]:
@@ -275,7 +275,7 @@ def compare(
 
 def _differences(table: pd.DataFrame, images: np.ndarray, limit: int) -> pd.DataFrame:
     """Comparison of each column of a table of differences per sample; counts are scaled to the number of samples."""
-    found: dict[str, list[Any]] = {}
+    rows: dict[str, list[Any]] = {}
     for names, known in _same_samples(table):
         unseen = np.array([metric(name).unseen_difference(limit) for name in names])
         result = paired_comparisons(table.loc[known, names].to_numpy().T, unseen, images[known])
@@ -284,9 +284,9 @@ def _differences(table: pd.DataFrame, images: np.ndarray, limit: int) -> pd.Data
             scale = metric(name).weight(samples)
             numbers = [float(values[i]) * scale for values in (result.difference, result.low, result.high)]
             p_value, differing = float(result.p_value[i]), int(result.differing[i])
-            found[name] = [name, *numbers, p_value, samples, of_images, differing]
+            rows[name] = [name, *numbers, p_value, samples, of_images, differing]
     columns = ["metric", "difference", "low", "high", "p_value", "samples", "images", "differing"]
-    return pd.DataFrame([found[str(name)] for name in table], columns=columns)
+    return pd.DataFrame([rows[str(name)] for name in table], columns=columns)
 
 
 def _groups(clicks: pd.DataFrame) -> Any:

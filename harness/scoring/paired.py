@@ -87,8 +87,8 @@ def paired_comparison(
     """
     difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     known = ~np.isnan(difference)
-    found = paired_comparisons(difference[known], unseen, None if images is None else images[known], seed)
-    return float(found.difference[0]), float(found.low[0]), float(found.high[0]), float(found.p_value[0])
+    both = paired_comparisons(difference[known], unseen, None if images is None else images[known], seed)
+    return float(both.difference[0]), float(both.low[0]), float(both.high[0]), float(both.p_value[0])
 
 
 def _p_values(sums: np.ndarray, seed: int) -> np.ndarray:

@@ -85,10 +85,10 @@ def _claim(columns: Mapping[str, pd.Series], better: str, unseen: float) -> Rank
     decision = not_compared("nothing to compare it with")
     for rival in rivals:
         a, b = (columns[name].loc[common].to_numpy(dtype=float) for name in (leader, rival))
-        found = compare_pair(a, b, better, unseen)
-        if decision.outcome is Outcome.NOT_COMPARED or not found.p_value <= decision.p_value:
-            decision = found
-        if found.outcome is not Outcome.BETTER:
+        comparison = compare_pair(a, b, better, unseen)
+        if decision.outcome is Outcome.NOT_COMPARED or not comparison.p_value <= decision.p_value:
+            decision = comparison
+        if comparison.outcome is not Outcome.BETTER:
             break
     return Ranking(leader, decision, len(common), len(everything), means)
 

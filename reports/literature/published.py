@@ -56,8 +56,8 @@ class Published:
 
 def select(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows that the reports need: every method that has a card, on every data set that the project loads."""
-    wanted, methods = {*DATASETS, *COMPUTE}, {card.method for card in cards.load().values()}
-    return [dict(r) for r in rows if r["method"] in methods and r["dataset"] in wanted and "GPU" not in r["metric"]]
+    places, methods = {*DATASETS, *COMPUTE}, {card.method for card in cards.load().values()}
+    return [dict(r) for r in rows if r["method"] in methods and r["dataset"] in places and "GPU" not in r["metric"]]
 
 
 @functools.cache
@@ -67,10 +67,10 @@ def load() -> tuple[Published, ...]:
     return tuple(Published(**row) for row in json.loads(text))
 
 
-def find(**wanted: str) -> list[Published]:
+def find(**conditions: str) -> list[Published]:
     """Rows whose fields are as given, the most trusted first."""
-    found = [row for row in load() if all(getattr(row, key) == value for key, value in wanted.items())]
-    return sorted(found, key=lambda row: not row.trusted)
+    rows = [row for row in load() if all(getattr(row, key) == value for key, value in conditions.items())]
+    return sorted(rows, key=lambda row: not row.trusted)
 
 
 def dataset_name(name: str) -> str:

@@ -108,8 +108,8 @@ def same_backbone(ours: str, theirs: str) -> bool:
     >>> same_backbone("vit_b", "Light (ViT-B)"), same_backbone("vit_b", "Tiny (ViT-L)"), same_backbone("", "")
     (True, False, False)
     """
-    wanted = _plain(ours)
-    return bool(wanted) and wanted in {_plain(part) for part in re.split(r"[()]", theirs)}
+    backbone = _plain(ours)
+    return bool(backbone) and backbone in {_plain(part) for part in re.split(r"[()]", theirs)}
 
 
 def _plain(text: str) -> str:
@@ -141,9 +141,9 @@ def obstacles(run: Run, variant: str, dataset: str, row: Published | None = None
     ours = our_dataset(run, dataset)
     if ours is None:
         return [*needs, dataset]
-    expected, found = published.DATASETS[dataset], run.samples(ours)
-    if expected is not None and found != expected:
-        needs.append(f"all {expected} samples of {dataset} (ran {found})")
+    expected, count = published.DATASETS[dataset], run.samples(ours)
+    if expected is not None and count != expected:
+        needs.append(f"all {expected} samples of {dataset} (ran {count})")
     if run.note(ours):
         needs.append(f"{dataset} as published (this is {run.note(ours)})")
     allowed = system.card.protocols if system.card is not None else ()

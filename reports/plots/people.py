@@ -64,7 +64,7 @@ def group_curves(run: Run, dataset: str) -> Plot | None:
         for ax in axes[len(variants) :]:
             ax.set_visible(False)
         for ax, variant in zip(axes, variants, strict=False):
-            said = []
+            sentences = []
             for number, (group, name) in enumerate(names.items()):
                 table = curve(rows_of(run, dataset, variant, group))
                 if table.empty:
@@ -81,13 +81,13 @@ def group_curves(run: Run, dataset: str) -> Plot | None:
                     low, high = band(values)
                     ax.fill_between(clicks, low, high, color=colour, alpha=0.12, linewidth=0)
                 if strong:
-                    said.append(f"{name} {mean[0]:.0f} to {mean[-1]:.0f} %")
+                    sentences.append(f"{name} {mean[0]:.0f} to {mean[-1]:.0f} %")
             ax.axhline(90, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
             last = int(run.clicks.loc[run.clicks["dataset"] == dataset, "click"].max())
             ax.set(xlabel="Clicks", ylabel="Mean IoU (%)", ylim=(None, 101))
             ax.set_xticks([1, *range(5, last + 1, 5)] if last > 6 else range(1, last + 1))
             ax.set_title(label(run, variant))
-            ends.append(f"{label(run, variant)}: {', '.join(said)}")
+            ends.append(f"{label(run, variant)}: {', '.join(sentences)}")
         handles, shown = axes[0].get_legend_handles_labels()
         figure.legend(handles, shown, loc="outside lower center", ncols=min(6, len(shown)), fontsize=7.5)
         figure.suptitle(title(run, dataset), fontsize=10)

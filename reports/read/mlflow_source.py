@@ -39,12 +39,12 @@ def fetch(experiment: str, runs: Sequence[str], uri: str | None, into: Path) -> 
     if where.startswith("sqlite:///") and not Path(where.removeprefix("sqlite:///")).exists():
         raise UserError(f"no MLflow data at {without_secrets(where)}. Give mlflow.uri=URI or set MLFLOW_TRACKING_URI.")
     shown = without_secrets(where)
-    found: list[tuple[str, Path]] = []
+    folders: list[tuple[str, Path]] = []
 
     def work() -> None:
         client = MlflowClient(tracking_uri=where)
         for run in _choose(client, experiment, runs, shown):
-            found.append((run.info.run_id, _download(client, run, into)))
+            folders.append((run.info.run_id, _download(client, run, into)))
 
     try:
         tracking.within(tracking.TIME_LIMIT_S, f"{shown} has not answered everything within", work)
@@ -53,7 +53,7 @@ def fetch(experiment: str, runs: Sequence[str], uri: str | None, into: Path) -> 
         raise UserError(
             f"MLflow at {shown} did not answer: {text}. Is the server up, and is mlflow.uri right?"
         ) from error
-    return found
+    return folders
 
 
 def _choose(client: Any, experiment: str, run_names: Sequence[str], where: str) -> list[Any]:

@@ -42,9 +42,9 @@ def read(path: str) -> Studied:
     Raises:
         UserError: neither, or nobody has clicked yet.
     """
-    given = Path(path).expanduser()
-    if given.is_dir():
-        folder, title, limit = given, given.resolve().name, None
+    place = Path(path).expanduser()
+    if place.is_dir():
+        folder, title, limit = place, place.resolve().name, None
     else:
         asked = study.read(path)
         folder, title, limit = asked.out, asked.title, asked.clicks
@@ -80,9 +80,9 @@ def _answers(standing: list[RecordedClick], answered: list[answers.AnswerRow]) -
     lines, unanswered = [], 0
     for click in standing:
         place = (click.click, int(click.y), int(click.x), click.positive)
-        found = [last.get((click.dataset, click.user, click.image, click.object, *place, v)) for v in variants]
-        unanswered += any(row is None for row in found)
-        for row in found:
+        row_of_each = [last.get((click.dataset, click.user, click.image, click.object, *place, v)) for v in variants]
+        unanswered += any(row is None for row in row_of_each)
+        for row in row_of_each:
             if row is not None:
                 of = f"{click.dataset}/"
                 same = (click.user, of + click.sample, of + click.image, row.variant, click.click)

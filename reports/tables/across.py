@@ -72,7 +72,7 @@ class Change:
 
 def changes(a: Run, b: Run, keys: Sequence[str] = METRICS) -> list[Change]:
     """Every metric of every variant and data set that two runs share; Holm's adjustment within each pair."""
-    found: list[Change] = []
+    all_changes: list[Change] = []
     record = a.config.get("protocol")
     limit = metrics.click_limit(a.clicks, record if isinstance(record, Mapping) else {})
     for dataset in (d for d in a.datasets if d in b.datasets):
@@ -87,16 +87,16 @@ def changes(a: Run, b: Run, keys: Sequence[str] = METRICS) -> list[Change]:
                 for key in dict.fromkeys([*keys, b.primary])
                 if key in ours and key in theirs
             ]
-            found += _adjusted(mine, b.primary)
-    return found
+            all_changes += _adjusted(mine, b.primary)
+    return all_changes
 
 
-def _adjusted(found: Sequence[Change], primary: str) -> list[Change]:
+def _adjusted(several: Sequence[Change], primary: str) -> list[Change]:
     """The same, with the primary metric marked and the others judged by Holm's p."""
-    others = [c for c in found if c.metric != primary]
+    others = [c for c in several if c.metric != primary]
     adjusted = dict(zip((c.metric for c in others), holm([c.p_value for c in others]), strict=True))
     smallest = dict(zip((c.metric for c in others), holm([c.decision.smallest_p for c in others]), strict=True))
-    return [_with_p(c, adjusted.get(c.metric, c.p_value), smallest.get(c.metric), c.metric == primary) for c in found]
+    return [_with_p(c, adjusted.get(c.metric, c.p_value), smallest.get(c.metric), c.metric == primary) for c in several]
 
 
 def _with_p(change: Change, p_adjusted: float, smallest: float | None, primary: bool) -> Change:
@@ -198,10 +198,10 @@ def _change(
     return Change(variant, dataset, key, means[0], means[1], low * scale, high * scale, how, decision)
 
 
-def change_rows(found: Sequence[Change]) -> tuple[Row, ...]:
+def change_rows(several: Sequence[Change]) -> tuple[Row, ...]:
     """Changes as rows of a table."""
     rows = []
-    for c in found:
+    for c in several:
         m = metric(c.metric)
         difference = (c.after - c.before) * m.scale
         low, high = (None, None) if math.isnan(c.low) else (c.low * m.scale, c.high * m.scale)

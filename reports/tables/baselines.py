@@ -64,8 +64,8 @@ class Costs:
 
     def peak_mb(self, variant: str) -> Value:
         """Most memory of one episode beyond the bare process, at the fewest threads."""
-        found = [self._timed(variant, "encode", n) for n in self.threads[:1]]
-        amount = next((finite(line["peak_rss_mb"]) for line in found if line is not None), None)
+        lines = [self._timed(variant, "encode", n) for n in self.threads[:1]]
+        amount = next((finite(line["peak_rss_mb"]) for line in lines if line is not None), None)
         if amount is None:
             return Value(missing=self._untimed(variant))
         return Value(amount, digits=0, source=("peak", variant))
@@ -92,9 +92,9 @@ class Costs:
         """Number of parameters, from the rows of clicks or of FLOPs."""
         for frame in (self.run.clicks, self.run.flops):
             if "parameters" in frame:
-                found = frame.loc[(frame["variant"] == variant) & (frame["parameters"] > 0), "parameters"]
-                if len(found):
-                    return Value(float(found.iloc[0]), source=("parameters", variant))
+                amounts = frame.loc[(frame["variant"] == variant) & (frame["parameters"] > 0), "parameters"]
+                if len(amounts):
+                    return Value(float(amounts.iloc[0]), source=("parameters", variant))
         return Value(missing="–" if self.run.status(variant) == "no weights" else "not recorded")
 
     def ratio(self, variant: str, kind: str, threads: int, base: str | None) -> Value:
@@ -118,9 +118,9 @@ class Costs:
             return []
         names = ", ".join(dict.fromkeys(str(v) for v in few["variant"]))
         rounds = sorted({int(n) for n in few["repeats"]})
-        said = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
+        text = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
         plural = "" if rounds == [1] else "s"
-        return [f"Timed in {said} round{plural}, too few for an interval (7 are needed; measure.budget_s): {names}."]
+        return [f"Timed in {text} round{plural}, too few for an interval (7 are needed; measure.budget_s): {names}."]
 
     def _timed(self, variant: str | None, kind: str, threads: int) -> pd.Series | None:
         frame = self.run.latency
@@ -137,12 +137,12 @@ class Costs:
 
 def table(run: Run) -> Table:
     """Cost of every system; without rows where a run holds switches of one system only."""
-    found = Costs.of(run)
-    mine = {v: _system(run, v, found.resolution) for v in run.variants}
+    costs = Costs.of(run)
+    mine = {v: _system(run, v, costs.resolution) for v in run.variants}
     targets = {str(run.variant_configs.get(v, {}).get("_target_", v)) for v in run.variants}
     base = run.base
     unit = {metric: _time(mine[base], metric) if base in mine else None for *_, metric in SPC}
-    rows = [Row(_cells(found, v, mine[v], base, unit)) for v in run.variants] if len(targets) > 1 else []
+    rows = [Row(_cells(costs, v, mine[v], base, unit)) for v in run.variants] if len(targets) > 1 else []
     columns = (
         VARIANT,
         Column("system", "System"),
@@ -154,41 +154,41 @@ def table(run: Run) -> Table:
         Column("parameters", "Parameters (M)", better="low"),
         *(Column(f"{k} gmacs", title, "GMACs", "low") for k, title in (("encode", "image"), ("later", "click"))),
         Column("peak_mb", "Peak MB", better="low", help="memory of one episode beyond the bare process"),
-        *(Column(f"{k} {n}", title, _threads(n), "low") for n in found.threads for k, title in _TIMES),
-        *itertools.chain.from_iterable(_ratio_columns(found, base, kind, title) for kind, title, _ in SPC),
+        *(Column(f"{k} {n}", title, _threads(n), "low") for n in costs.threads for k, title in _TIMES),
+        *itertools.chain.from_iterable(_ratio_columns(costs, base, kind, title) for kind, title, _ in SPC),
         *(Column(f"{key} ratio", title, f"Other costs, × {base}", "low") for key, title in _COUNTS),
     )
-    at = f"longest side {found.resolution} px" if found.resolution else "nothing timed"
+    at = f"longest side {costs.resolution} px" if costs.resolution else "nothing timed"
     caption = (
         f"Every system at one size ({at}): once per image, per click (mean of {CLICKS}), and 20-SPC = encode / 20 + "
         f"online, each with its 95 % interval; as ratios to {base} beside the ratios of the published times. "
         "Random weights change no time of these systems, and no quality is read from them."
     )
-    notes = _notes(found, mine) if rows else (ALIKE,)
+    notes = _notes(costs, mine) if rows else (ALIKE,)
     return Table("baselines", "Systems side by side", caption, columns, tuple(rows), notes)
 
 
 def _cells(
-    found: Costs, variant: str, system: System, base: str | None, unit: dict[str, Published | None]
+    costs: Costs, variant: str, system: System, base: str | None, unit: dict[str, Published | None]
 ) -> tuple[Cell, ...]:
-    parameters = found.parameters(variant)
+    parameters = costs.parameters(variant)
     in_millions = None if parameters.measured is None else parameters.measured / 1e6
     cells: list[Cell] = [
         variant + (" (base)" if variant == base else ""),
         _label(system),
-        found.run.status(variant),
+        costs.run.status(variant),
         _published_as(system),
         *_facts(system.card),
         replace(parameters, measured=in_millions, digits=2),
-        replace(found.gmacs(variant, "encode"), digits=1),
-        found.gmacs(variant, "later"),
-        found.peak_mb(variant),
+        replace(costs.gmacs(variant, "encode"), digits=1),
+        costs.gmacs(variant, "later"),
+        costs.peak_mb(variant),
     ]
-    cells += [found.milliseconds(variant, kind, n) for n in found.threads for kind, _ in _TIMES]
+    cells += [costs.milliseconds(variant, kind, n) for n in costs.threads for kind, _ in _TIMES]
     for kind, _, metric in SPC:
         cells.append(_published_ratio(system, metric, unit[metric]))
-        cells += [found.ratio(variant, kind, n, base) for n in found.threads]
-    for key, amount in (("parameters", found.parameters), ("gmacs", found.gmacs_of_20), ("peak", found.peak_mb)):
+        cells += [costs.ratio(variant, kind, n, base) for n in costs.threads]
+    for key, amount in (("parameters", costs.parameters), ("gmacs", costs.gmacs_of_20), ("peak", costs.peak_mb)):
         one, whole = amount(variant), amount(base) if base else Value()
         known = one.measured is not None and whole.measured
         cells.append(
@@ -199,10 +199,10 @@ def _cells(
     return tuple(cells)
 
 
-def _ratio_columns(found: Costs, base: str | None, kind: str, title: str) -> list[Column]:
+def _ratio_columns(costs: Costs, base: str | None, kind: str, title: str) -> list[Column]:
     group = f"{title}, × {base}"
     columns = [Column(f"{kind} ratio published", "published †", group, "low")]
-    return columns + [Column(f"{kind} ratio {n}", _threads(n), group, "low") for n in found.threads]
+    return columns + [Column(f"{kind} ratio {n}", _threads(n), group, "low") for n in costs.threads]
 
 
 def _threads(count: int) -> str:
@@ -250,25 +250,25 @@ def _published_ratio(system: System, metric: str, unit: Published | None) -> Val
     return Value(row.value / unit.value, trusted=row.trusted and unit.trusted, source=("published", metric))
 
 
-def _notes(found: Costs, mine: dict[str, System]) -> tuple[str, ...]:
+def _notes(costs: Costs, mine: dict[str, System]) -> tuple[str, ...]:
     notes = [
         published.MARK,
         "Neither the CPU nor the threads behind the published times are stated anywhere: only ratios can be compared.",
         "Published ratios stand beside a system of the same method, backbone and form only; where the size differs, "
         "the row says so, and the two ratios are not of the same work.",
     ]
-    notes += found.without_interval()
+    notes += costs.without_interval()
     for kind, title, metric in SPC:
-        for threads in found.threads:
-            notes += _order(found, mine, kind, title, metric, threads)
+        for threads in costs.threads:
+            notes += _order(costs, mine, kind, title, metric, threads)
     return tuple(notes)
 
 
-def _order(found: Costs, mine: dict[str, System], kind: str, title: str, metric: str, threads: int) -> list[str]:
+def _order(costs: Costs, mine: dict[str, System], kind: str, title: str, metric: str, threads: int) -> list[str]:
     """What of the published order is shown to be otherwise, and the arithmetic behind it."""
     both: list[tuple[float, str, Timed]] = []
     for variant, system in mine.items():
-        row, time = _time(system, metric), found.timed(variant, kind, threads)
+        row, time = _time(system, metric), costs.timed(variant, kind, threads)
         if row is not None and time is not None:
             both.append((row.value, variant, time))
     notes = []
@@ -276,18 +276,18 @@ def _order(found: Costs, mine: dict[str, System], kind: str, title: str, metric:
         if p < q and decide_times(n, m).outcome is Outcome.WORSE:
             notes.append(
                 f"Other order than published ({title}, {_threads(threads)}): {a} {m.median:.0f} ms, {b} "
-                f"{n.median:.0f} ms here; {p:g} and {q:g} ms published. {_why(found, mine, kind, a, b)}"
+                f"{n.median:.0f} ms here; {p:g} and {q:g} ms published. {_why(costs, mine, kind, a, b)}"
             )
     return notes
 
 
-def _why(found: Costs, mine: dict[str, System], kind: str, a: str, b: str) -> str:
+def _why(costs: Costs, mine: dict[str, System], kind: str, a: str, b: str) -> str:
     """The arithmetic of two systems, and their sizes where those are not the published ones."""
-    said = []
+    texts = []
     for variant in (a, b):
-        amount = found.gmacs_of_20(variant) if kind == "spc20" else found.gmacs(variant, "later")
+        amount = costs.gmacs_of_20(variant) if kind == "spc20" else costs.gmacs(variant, "later")
         row = _time(mine[variant], SPC[0][2])
         size = mine[variant].other_size(row) if row is not None else ""
         number = "not counted" if amount.measured is None else f"{amount.number(amount.measured)} GMACs a click"
-        said.append(f"{variant}: {number}{f' ({size})' if size else ''}")
-    return "; ".join(said) + "."
+        texts.append(f"{variant}: {number}{f' ({size})' if size else ''}")
+    return "; ".join(texts) + "."

@@ -30,8 +30,8 @@ def cell_of(
         "low_ms" if column == "median_ms" else "low",
         "high_ms" if column == "median_ms" else "high",
     ):
-        found = finite(line[name])
-        scaled.append(None if found is None else found * scale)
+        number = finite(line[name])
+        scaled.append(None if number is None else number * scale)
     missing = "" if scaled[0] is not None else "not measured"
     few = estimate and (scaled[1] is None or scaled[2] is None)
     return Value(

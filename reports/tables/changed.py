@@ -47,14 +47,14 @@ def _settings(run: Run) -> dict[str, str]:
 
 
 def _data(run: Run) -> dict[str, str]:
-    given = run.config.get("datasets")
-    found = {}
+    entries = run.config.get("datasets")
+    digests = {}
     for name in run.datasets:
-        entry = given.get(name, {}) if isinstance(given, Mapping) else {}
-        found[f"{name} samples"] = str(run.samples(name))
+        entry = entries.get(name, {}) if isinstance(entries, Mapping) else {}
+        digests[f"{name} samples"] = str(run.samples(name))
         if isinstance(entry, Mapping) and entry.get("digest"):
-            found[f"{name} digest"] = str(entry["digest"])
-    return found
+            digests[f"{name} digest"] = str(entry["digest"])
+    return digests
 
 
 def _weights(run: Run) -> dict[str, str]:

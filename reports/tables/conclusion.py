@@ -47,15 +47,15 @@ def conclude(a: Run, b: Run, earlier: Sequence[Run] = ()) -> Conclusion:
     Args:
         earlier: runs before `a`, for the variation of times from run to run.
     """
-    found = across.changes(a, b)
+    differences = across.changes(a, b)
     worse = [
         f"{c.variant} on {c.dataset}: {metric(c.metric).title} {_arrow(c)}, p = {c.decision.p_adjusted:.2g}"
-        for c in found
+        for c in differences
         if c.decision.outcome is Outcome.WORSE
     ]
     if across.same_machine(a, b):
         worse += times.worse_lines(times.judged(a, b, earlier))
-    first = [c for c in found if c.primary]
+    first = [c for c in differences if c.primary]
     undecided = [
         f"{c.variant} on {c.dataset}: {metric(c.metric).title} {c.verdict}" for c in first if not c.decision.judged
     ]
@@ -64,7 +64,7 @@ def conclude(a: Run, b: Run, earlier: Sequence[Run] = ()) -> Conclusion:
             f"quality is not compared: no variant has {metric(b.primary).title} on one data set in both runs"
         )
     undecided += _alone(a, b)
-    counted = readings.counted([(c.primary, c.decision) for c in found])
+    counted = readings.counted([(c.primary, c.decision) for c in differences])
     judged = sum(c.decision.judged for c in first)
     return Conclusion(tuple(worse), tuple(undecided), judged, tuple(filter(None, [counted])))
 

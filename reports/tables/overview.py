@@ -66,12 +66,12 @@ def _reference(run: Run) -> str | None:
 
 
 def _milliseconds(run: Run, variant: str) -> Value:
-    found = speed.rows(run, variant, "later")
-    if len(found) == 0:
+    lines = speed.rows(run, variant, "later")
+    if len(lines) == 0:
         return Value(
             speed.milliseconds(run, variant, "later"), missing="not timed", digits=1, source=("later_ms", variant)
         )
-    return cell_of(found.iloc[0], "median_ms", 1.0, 1, ("later_ms", variant))
+    return cell_of(lines.iloc[0], "median_ms", 1.0, 1, ("later_ms", variant))
 
 
 def _ratio(run: Run, variant: str, reference: str | None) -> Value:
@@ -91,6 +91,6 @@ def _gmacs(run: Run, variant: str) -> Value:
 
 
 def _parameters(run: Run, variant: str) -> Value:
-    found = run.clicks.loc[run.clicks["variant"] == variant, "parameters"]
-    amount = float(found.iloc[0]) if len(found) else 0.0
+    amounts = run.clicks.loc[run.clicks["variant"] == variant, "parameters"]
+    amount = float(amounts.iloc[0]) if len(amounts) else 0.0
     return Value(amount / 1e6, digits=2, source=("parameters", variant)) if amount else Value(missing="–")

@@ -182,15 +182,15 @@ def baselines(run: Run, everything: bool = False) -> Table:
 
 def _matching(run: Run, line: Line) -> list[str | None]:
     """Variants of a row; [None] where the run has none."""
-    found: list[str | None] = []
+    matching: list[str | None] = []
     for variant in run.variants:
         system = systems.of(run, variant)
         same = system.method == line.method and line.form in ("", system.form)
         # A reduced form names no backbone; it gets a row, without anything published beside it.
         other = system.backbone and not systems.same_backbone(system.backbone, line.backbone)
         if same and not other and (not line.switches or system.switches == line.switches):
-            found.append(variant)
-    return found or [None]
+            matching.append(variant)
+    return matching or [None]
 
 
 def _names(run: Run, line: Line, variant: str | None) -> tuple[Cell, ...]:
@@ -202,8 +202,8 @@ def _names(run: Run, line: Line, variant: str | None) -> tuple[Cell, ...]:
 
 
 def _rows(line: Line) -> list[Published]:
-    found = (r for r in published.find(method=line.method) if r.variant in line.published)
-    return [r for r in found if systems.same_backbone(line.backbone, r.backbone)]
+    rows = (r for r in published.find(method=line.method) if r.variant in line.published)
+    return [r for r in rows if systems.same_backbone(line.backbone, r.backbone)]
 
 
 def _quality(run: Run, line: Line, variant: str | None, dataset: str, name: str) -> Value:
@@ -243,10 +243,10 @@ def _beside(run: Run, variant: str | None, dataset: str, key: str, row: Publishe
 
 def _published(line: Line, dataset: str, name: str) -> Published | None:
     for variant in line.published:
-        found = published.find(method=line.method, variant=variant, dataset=dataset, metric=name)
-        found = [r for r in found if r.backbone == line.backbone or r.backbone.startswith(f"{line.backbone} (")]
-        if found:
-            return found[0]
+        rows = published.find(method=line.method, variant=variant, dataset=dataset, metric=name)
+        rows = [r for r in rows if r.backbone == line.backbone or r.backbone.startswith(f"{line.backbone} (")]
+        if rows:
+            return rows[0]
     return None
 
 

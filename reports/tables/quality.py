@@ -114,9 +114,9 @@ def by_size(run: Run) -> Table:
 
 def compared(run: Run) -> Table:
     """Differences of every variant to the base on the same samples (compare.csv)."""
-    found = readings.of(run, compared_keys(run))
+    comparisons = readings.of(run, compared_keys(run))
     rows = []
-    for one in found:
+    for one in comparisons:
         m = metric(one.metric)
         low, high = (None, None) if math.isnan(one.low) else (one.low * m.scale, one.high * m.scale)
         source = ("compare", one.variant, one.dataset, one.metric)
@@ -152,7 +152,7 @@ def compared(run: Run) -> Table:
         SAMPLES,
     )
     caption = "Variant minus base on the samples that both have: 95 % interval and paired permutation test."
-    notes = [readings.counted([(one.primary, one.decision) for one in found])]
+    notes = [readings.counted([(one.primary, one.decision) for one in comparisons])]
     return Table("compare", "What each variant changes", caption, columns, tuple(rows), tuple(filter(None, notes)))
 
 

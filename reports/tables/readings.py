@@ -92,18 +92,20 @@ def counted(decisions: Sequence[tuple[bool, Decision]]) -> str:
     Args:
         decisions: (whether it is of the primary metric, decision).
     """
-    made = [(primary, d) for primary, d in decisions if d.outcome is not Outcome.NOT_COMPARED]
-    first = sum(primary for primary, _ in made)
-    if not made:
+    compared = [(primary, d) for primary, d in decisions if d.outcome is not Outcome.NOT_COMPARED]
+    first = sum(primary for primary, _ in compared)
+    if not compared:
         return ""
-    said = f"This page makes {len(made)} comparison{'' if len(made) == 1 else 's'} of quality: {first} of the primary "
-    said += f"metric, each at 5 % (about {first * 0.05:.1f} would be shown by chance alone)"
-    others = len(made) - first
+    sentence = (
+        f"This page makes {len(compared)} comparison{'' if len(compared) == 1 else 's'} of quality: {first} of the "
+        f"primary metric, each at 5 % (about {first * 0.05:.1f} would be shown by chance alone)"
+    )
+    others = len(compared) - first
     if others:
-        said += (
+        sentence += (
             f", and {others} of other metrics, whose p are adjusted by Holm's method within each variant and data set"
         )
-    return said + "."
+    return sentence + "."
 
 
 def undecided(name: str, decisions: Sequence[Decision]) -> list[str]:

@@ -23,27 +23,27 @@ def condition(run: Run) -> tuple[object, object] | None:
 
 def describe(run: Run) -> str:
     """The condition in words."""
-    found = condition(run)
-    return "" if found is None else f"{found[0]} thread{'s' if found[0] != 1 else ''}, longest side {found[1]} px"
+    chosen = condition(run)
+    return "" if chosen is None else f"{chosen[0]} thread{'s' if chosen[0] != 1 else ''}, longest side {chosen[1]} px"
 
 
 def rows(run: Run, variant: str, kind: str, size_bin: str = "all") -> pd.DataFrame:
     """Rows of a variant and kind under the headline condition."""
-    found = condition(run)
-    if found is None:
+    chosen = condition(run)
+    if chosen is None:
         return run.latency.iloc[:0]
     frame = run.latency[
         (run.latency["variant"] == variant) & (run.latency["kind"] == kind) & run.latency["median_ms"].notna()
     ]
-    frame = frame[(frame["threads"] == found[0]) & (frame["resolution"] == found[1])]
+    frame = frame[(frame["threads"] == chosen[0]) & (frame["resolution"] == chosen[1])]
     return frame[frame["size_bin"].isin((size_bin, "") if size_bin == "all" else (size_bin,))]
 
 
 def milliseconds(run: Run, variant: str, kind: str) -> float | None:
     """Median ms of `kind` (docs/protocols.md, "Time"); None where it was not timed. No kind stands for another."""
-    found = rows(run, variant, kind)
-    if len(found):
-        return float(found["median_ms"].iloc[0])
+    lines = rows(run, variant, kind)
+    if len(lines):
+        return float(lines["median_ms"].iloc[0])
     if kind == "later":  # an older file without the row over all sizes
         frame = run.latency[run.latency["variant"] == variant]
         bins = pd.concat([rows(run, variant, kind, b) for b in frame["size_bin"].unique()]) if len(frame) else frame
@@ -54,9 +54,9 @@ def milliseconds(run: Run, variant: str, kind: str) -> float | None:
 def ratio(run: Run, variant: str, kind: str, reference: str) -> Value:
     """Time over the reference's, with the interval paired by rounds where latency.csv has it."""
     source = ("ratio", variant, kind, reference)
-    found = rows(run, variant, kind)
-    if len(found) and "ratio" in found and str(found["base"].iloc[0]) == reference:
-        line = found.iloc[0]
+    lines = rows(run, variant, kind)
+    if len(lines) and "ratio" in lines and str(lines["base"].iloc[0]) == reference:
+        line = lines.iloc[0]
         if math.isfinite(line["ratio"]):
             limits = [float(line[k]) if math.isfinite(line[k]) else None for k in ("ratio_low", "ratio_high")]
             low, high = limits if None not in limits else (None, None)

@@ -49,11 +49,11 @@ def timeline(runs: Sequence[Run], rules: tuple[object, ...] | None = None, numbe
     columns = [Column("run", "Run"), Column("written", "Written"), *RESULT]
     columns += metric_columns(_KEYS)
     columns.append(Column("protocol", "Protocol"))
-    said = "" if rules is None else f" Protocol {rules[0]}, version {rules[1]}; metrics version {rules[2]}."
+    rules_text = "" if rules is None else f" Protocol {rules[0]}, version {rules[1]}; metrics version {rules[2]}."
     return Table(
         "timeline" if number == 0 else f"timeline_{number + 1}",
         "All runs" if number == 0 else f"Runs under other rules: {rules[0] if rules else ''}",
-        "Means with 95 % intervals, oldest run first." + said,
+        "Means with 95 % intervals, oldest run first." + rules_text,
         tuple(columns),
         tuple(rows),
     )

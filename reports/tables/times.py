@@ -37,7 +37,7 @@ def judged(a: Run, b: Run, earlier: Sequence[Run] = ()) -> list[tuple[Decision, 
     """
     past = [_timed(run) for run in earlier if same_machine(run, b)] + [_timed(a)]
     old, new = past[-1], _timed(b)
-    found: list[tuple[Decision, Row]] = []
+    pairs: list[tuple[Decision, Row]] = []
     for variant in dict.fromkeys(key[0] for key in new.index):
         shared = [key for key in new.index if key[0] == variant and key in old.index]
         # Rows of another definition are no earlier runs of the same thing.
@@ -52,15 +52,15 @@ def judged(a: Run, b: Run, earlier: Sequence[Run] = ()) -> list[tuple[Decision, 
                 decision = not_compared("other definition of this time (timing_version)")
             else:
                 decision = decide_over_runs(many, one, None if math.isnan(p_adjusted) else p_adjusted)
-            found.append((decision, _row(key, before, one, decision)))
-    return found
+            pairs.append((decision, _row(key, before, one, decision)))
+    return pairs
 
 
-def worse_lines(found: Sequence[tuple[Decision, Row]]) -> list[str]:
+def worse_lines(pairs: Sequence[tuple[Decision, Row]]) -> list[str]:
     """One line a variant: in how many of its timed conditions it got slower, and by how much in the middle one."""
     lines = []
-    for variant in dict.fromkeys(str(row.cells[0]) for _, row in found):
-        mine = [(decision, row.cells[7]) for decision, row in found if row.cells[0] == variant]
+    for variant in dict.fromkeys(str(row.cells[0]) for _, row in pairs):
+        mine = [(decision, row.cells[7]) for decision, row in pairs if row.cells[0] == variant]
         ratios = sorted(v.measured for d, v in mine if d.text == "worse" and isinstance(v, Value) and v.measured)
         if ratios:
             lines.append(

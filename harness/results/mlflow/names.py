@@ -38,12 +38,12 @@ def key(name: object) -> str:
 def keys(names: Iterable[str]) -> dict[str, str]:
     """Name -> key, no two alike: of names that are spelt alike, those that had to be changed get the digits too."""
     result: dict[str, str] = {}
-    taken: set[str] = set()
+    used: set[str] = set()
     # Names that stay as they are come first, so that the outcome doesn't depend on the order of the names.
     for name in sorted(set(names), key=lambda name: (key(name) != name, name)):
         chosen = key(name)
-        result[name] = _marked(chosen, name) if chosen in taken else chosen
-        taken.add(result[name])
+        result[name] = _marked(chosen, name) if chosen in used else chosen
+        used.add(result[name])
     return result
 
 

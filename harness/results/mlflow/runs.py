@@ -68,8 +68,8 @@ class Runs:
 
     def find(self, identity: Mapping[str, str]) -> list[Run]:
         """Runs that are not deleted and have these tags, oldest first."""
-        wanted = " and ".join(f"tags.`{name}` = '{text}'" for name, text in identity.items())
-        runs = self._ask("search_runs", [self._experiment], wanted, max_results=1000)
+        query = " and ".join(f"tags.`{name}` = '{text}'" for name, text in identity.items())
+        runs = self._ask("search_runs", [self._experiment], query, max_results=1000)
         return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
     def find_or_make(
@@ -117,8 +117,8 @@ class Runs:
         """Set tags of a run, those that are `known` left out."""
         from mlflow.entities import RunTag
 
-        wanted = {names.key(k): names.value(v) for k, v in tags.items()}
-        changed = [RunTag(k, v) for k, v in wanted.items() if (known or {}).get(k) != v]
+        cleaned = {names.key(k): names.value(v) for k, v in tags.items()}
+        changed = [RunTag(k, v) for k, v in cleaned.items() if (known or {}).get(k) != v]
         for some in _portions(changed, _PARAMS_PER_CALL):
             self._ask("log_batch", run_id, tags=some)
 

@@ -10,6 +10,8 @@ from harness.errors import near_miss
 COMMANDS = {
     "sweep": ("harness.sweep", "click, count and time variants; rows, tables, MLflow, report"),
     "train": ("harness.train", "train a variant, or several with the same budget"),
+    "fetch": ("harness.fetch", "data sets and official weights, with digests"),
+    "reproduce": ("harness.reproduce", "run published rows and say which of them reproduce"),
     "doctor": ("harness.doctor", "what is wrong with a data set, and how to mend it"),
     "report": ("reports.__main__", "tables, plots and a page from a finished sweep"),
     "click": ("harness.click", "a page where a person clicks; studies with annotators"),

@@ -8,11 +8,13 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 
 from harness.text import visible
@@ -80,6 +82,55 @@ class Bar:
             self._bar.stop()
         elif self.total and self.count:
             self._line()
+
+
+class ByteBar:
+    """Progress of a transfer in bytes, with its speed and the remaining time. A context manager.
+
+    Args:
+        title: what is being transferred.
+        total: bytes as far as they are known beforehand; None: not known.
+        console: where to draw; a console that is no terminal gets a plain line every 20 s.
+    """
+
+    def __init__(self, title: str, total: int | None, console: Console):
+        self.title, self.total, self.console = visible(title), total, console
+        self._bar: Progress | None = None
+        self._first: int | None = None
+        self._started = self._last_line = time.monotonic()
+        if console.is_terminal:
+            columns = (BarColumn(bar_width=30), DownloadColumn(), TransferSpeedColumn(), TextColumn("left"))
+            title_column = TextColumn("{task.description}", markup=False)
+            self._bar = Progress(title_column, *columns, TimeRemainingColumn(), console=console, transient=True)
+            self._task = self._bar.add_task(self.title, total=total)
+
+    def update(self, done: int, total: int | None) -> None:
+        """So many bytes are here, of so many (None: as said before). What was here before counts for no speed."""
+        self.total = total if total is not None else self.total
+        self._first = done if self._first is None else self._first
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=self.total)
+        elif time.monotonic() - self._last_line > _LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            self.console.print(self._line(done), highlight=False, markup=False)
+
+    def _line(self, done: int) -> str:
+        speed = (done - (self._first or 0)) / max(time.monotonic() - self._started, 1e-9)
+        text = f"{self.title}: {done / 1e6:,.1f} MB, {speed / 1e6:,.2f} MB/s"
+        if self.total and speed > 0:
+            text += f", about {_clock(max(self.total - done, 0) / speed)} left of {self.total / 1e6:,.1f} MB"
+        return text
+
+    def __enter__(self) -> ByteBar:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
 
 def _clock(seconds: float) -> str:

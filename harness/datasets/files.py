@@ -17,6 +17,7 @@ from harness.datasets.masks import Rule, check_size, differences, read_image, re
 from harness.datasets.pairs import Entry, Listing, check_limit, parse_shard, select
 from harness.datasets.problems import EmptyMask
 from harness.errors import SampleError, UserError
+from harness.fetching import places
 from harness.sample import Sample
 from harness.text import printable
 
@@ -28,7 +29,7 @@ class FileDataset:
     pair.
 
     Args:
-        root: folder of the data set.
+        root: folder of the data set; `fetched:NAME` is where `python -m harness.fetch data=NAME` put it.
         limit: at most so many samples, evenly spread over the sorted names; the same ones every time.
         shard: "i/n" with i from 1: every n-th of the samples that `limit` left; the shards are disjoint.
         name: what the tables call it.
@@ -53,6 +54,11 @@ class FileDataset:
         expected = f"Expected layout: {self.layout}."
         if root is None:
             raise UserError(f"data set {self.name!r} needs its folder: dataset.root=DIR. {expected}")
+        if str(root).startswith(places.FETCHED):
+            try:
+                root = str(places.data_root(str(root)))
+            except UserError as error:
+                raise UserError(f"{error}; or give its folder: dataset.root=DIR. {expected}") from error
         path = Path(str(root)).expanduser()
         if not path.is_dir():
             raise UserError(f"dataset.root={root}: no such folder. {expected}")

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import UserError, near_miss
+from harness.fetching.weights import resolved
 from harness.planning import fits, install, user_yaml
 from harness.planning.environment import containers, recorded
 from harness.planning.overrides import quoted, readable
@@ -189,7 +190,7 @@ def build(config: Mapping[str, Any], what: str) -> Any:
         UserError: the class cannot be imported, does not take these arguments, or refuses their values.
     """
     try:
-        return instantiate(at_home(with_starts(dict(config), what)), _convert_="all")
+        return instantiate(at_home(resolved(with_starts(dict(config), what))), _convert_="all")
     except Exception as error:
         # Hydra wraps whatever the constructor raised; the cause is what the user needs to read.
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ is not None else error

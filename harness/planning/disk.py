@@ -19,6 +19,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from harness.errors import UserError
+from harness.fetching.weights import resolved
 from harness.planning.config import Config, at_home, with_starts
 
 PROJECT = frozenset({"baselines", "harness", "inter2former"})
@@ -72,6 +74,10 @@ class Trust:
         settings = {key: one for key, one in value.items() if key != "_target_"}
         for key in settings:
             _refuse_keyword(key)
+        try:  # names of fetched weights become paths; nothing is fetched for a run from disk
+            settings = resolved(settings)
+        except UserError as error:
+            raise NotBuilt(f"not built: {error}") from error
         return built(**{str(key): self._value(one) for key, one in settings.items()})
 
     def _text(self, text: str) -> Any:

@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from harness.datasets.doubts import refuse_whole_images
 from harness.datasets.starts import WithStarts
 from harness.errors import UserError, near_miss
+from harness.fetching.manifests import Catalogue
+from harness.fetching.weights import is_name, settled
 from harness.planning import code
 from harness.planning.config import Config, build, overlay, plain
 from harness.planning.environment import recorded
@@ -259,13 +261,29 @@ def choose_variants(root: Config, config: DictConfig, picked: str | None) -> lis
                 node = config.variant
             else:
                 node = root.load("variant", name)
-            settings = plain(node)
+            settings, shown = plain(node), recorded(node)
             require_segmenter(name, settings)
+            if is_name(settings.get("weights")):
+                settings, shown = _with_weights(root, settings, shown, _file_of(name, offered))
         except UserError as error:
             where = root.file("variant", name)
             raise (error if name in str(error) else UserError(f"{where}: {error}")) from error
-        variants.append(Variant(name, settings, recorded(node)))
+        variants.append(Variant(name, settings, shown))
     return variants
+
+
+def _file_of(name: str, offered: dict[str, Any]) -> str:
+    """The file of `variant/` that a variant is made from."""
+    return str((offered.get(name) or {}).get("variant") or name)
+
+
+def _with_weights(
+    root: Config, settings: dict[str, Any], shown: dict[str, Any], file: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`weights: official` and `hf:…` as the names that mean the same wherever the plan goes."""
+    name = settled(settings["weights"], file, settings, Catalogue(root.config_dir))
+    kept = shown["weights"] if shown.get("weights") != settings["weights"] else name  # an expression stays one
+    return {**settings, "weights": name}, {**shown, "weights": kept}
 
 
 def require_segmenter(name: str, config: Any) -> None:

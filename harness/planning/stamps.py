@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.fetching.weights import is_name, path_of
 
 MOST_FILES = 1_000
 """Files of a weights folder; a whole tree given by mistake is refused before anything of it is read."""
@@ -33,6 +34,8 @@ def weights_stamp(config: dict[str, Any]) -> str:
     weights = config.get("weights")
     if not isinstance(weights, str):
         return ""
+    if is_name(weights):
+        return content(path_of(weights))
     try:
         path = Path(weights).expanduser()
         present = path.exists()
@@ -47,24 +50,29 @@ def weights_stamp(config: dict[str, Any]) -> str:
     return content(path)
 
 
-@functools.lru_cache(maxsize=64)
 def content(path: Path) -> str:
-    """Digest of a weight file or folder; read once per process, since every variant and data set asks for it.
+    """Digest of a weight file or folder; read once per process while sizes and times stay, since every variant and data
+    set asks for it.
 
     Raises:
         UserError: more files or bytes than weights have, or what is no plain file.
     """
-    digest = hashlib.sha256()
     try:
-        for file, size in _sizes(path):
-            digest.update(file.name.encode(errors="surrogateescape"))
-            with open(file, "rb") as handle:
-                left = size
-                while left > 0 and (block := handle.read(min(1 << 22, left))):
-                    digest.update(block)
-                    left -= len(block)
+        return _content(path, tuple((file, size, file.stat().st_mtime_ns) for file, size in _sizes(path)))
     except OSError as error:
         raise UserError(f"weights {path}: {error.strerror or error}; {_FIX}.") from error
+
+
+@functools.lru_cache(maxsize=64)
+def _content(path: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for file, size, _ in files:
+        digest.update(file.name.encode(errors="surrogateescape"))
+        with open(file, "rb") as handle:
+            left = size
+            while left > 0 and (block := handle.read(min(1 << 22, left))):
+                digest.update(block)
+                left -= len(block)
     return digest.hexdigest()[:16]
 
 

@@ -68,6 +68,8 @@ def show(checkup: Checkup, console: Console, limit: int | None = _SHOWN) -> None
         table.add_row("mask values (files)", markup(values))
     table.add_row("digest", markup(checkup.digest))
     console.print(table)
+    if checkup.published:
+        console.print(f"  content: {markup(checkup.published)}", highlight=False, soft_wrap=True)
     for kind in dict.fromkeys(kind for kind, _ in checkup.problems):
         messages = [message for k, message in checkup.problems if k == kind]
         console.print(f"[bold red]{len(messages)} x {markup(kind)}[/]")

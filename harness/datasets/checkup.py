@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.datasets import doubts
+from harness.datasets import doubts, published
 from harness.datasets.decode import header
 from harness.datasets.files import FileDataset
 from harness.datasets.folder import Folder
 from harness.datasets.loader import prefetch
 from harness.datasets.pairs import Entry
 from harness.datasets.problems import kind_of
+from harness.datasets.published import Content
 from harness.errors import SampleError
 from harness.sample import Sample
 from harness.scoring.sizes import SIZE_BINS, size_bin
@@ -56,6 +57,7 @@ class Checkup:
         mask_values: value in the mask files -> number of files that have it (the commonest twelve).
         problems: (kind, message) of every sample that cannot be used.
         warnings: readable sentences.
+        published: what may be said of it beside the sets whose digests are published; "" where nothing.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Checkup:
     mask_values: dict[int, int]
     problems: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    published: str = ""
 
     @property
     def healthy(self) -> bool:
@@ -101,6 +104,7 @@ class _Tally:
     rims: list[str] = field(default_factory=list)
     images: dict[bytes, list[str]] = field(default_factory=dict)
     pairs: dict[bytes, list[str]] = field(default_factory=dict)
+    contents: dict[str, Content] = field(default_factory=dict)
 
     def add(self, sample: Sample, image_file: Path | None) -> None:
         self.sizes.append((sample.mask.shape[0], sample.mask.shape[1]))
@@ -114,6 +118,7 @@ class _Tally:
         self.whole += doubts.fills_the_image(sample)
         image = hashlib.blake2b(np.ascontiguousarray(sample.image).tobytes(), digest_size=16).digest()
         mask = hashlib.blake2b(np.ascontiguousarray(sample.mask).tobytes(), digest_size=16).digest()
+        self.contents[sample.name] = Content.of(image_file, image, mask)
         # Several objects of one image file are no duplicates.
         file = sample.name if image_file is None else printable(image_file)
         if file not in self.images.setdefault(image, []):
@@ -181,6 +186,7 @@ def examine(dataset: Any, progress: Callable[[str], None] | None = None) -> Chec
         mask_values=dict(sorted(tally.values.most_common(12))),
         problems=problems,
         warnings=_warnings(dataset, files, tally, len(names)),
+        published=published.said(dataset.name, tally.contents, len(names)),
     )
 
 

@@ -18,7 +18,7 @@ from harness.errors import UserError
 from harness.planning import plan as plan_room
 from harness.planning.config import build
 from harness.planning.plan import Cell, DatasetPlan, Variant
-from harness.planning.stamps import content as stamp_of
+from harness.planning.stamps import _content as stamp_of
 from harness.planning.stamps import weights_stamp
 from harness.protocol import Protocol
 from harness.results.measuring import Measure
@@ -115,7 +115,7 @@ def test_new_weights_under_the_same_name_are_measured_again(tmp_path):
     stamps = []
     for content in (b"one", b"two", b"one"):
         file.write_bytes(content)
-        stamp_of.cache_clear()  # read once per process: a sweep's weights do not change while it runs
+        stamp_of.cache_clear()  # remembered while size and time stay, and here both may
         stamps.append(_stamp("flops", plan, Measure(), []))
     assert stamps[0] == stamps[2] != stamps[1]
 

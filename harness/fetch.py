@@ -65,9 +65,9 @@ class Settings:
 
 def run(arguments: Sequence[str]) -> int:
     """The command; returns the exit code."""
-    given = cli.parser("python -m harness.fetch", HELP, EPILOG).parse_args(arguments)
-    settings = parse(given.overrides)
-    root = Config(given.config_dir)
+    options = cli.parser("python -m harness.fetch", HELP, EPILOG).parse_args(arguments)
+    settings = parse(options.overrides)
+    root = Config(options.config_dir)
     catalogue = Catalogue(root.config_dir)
     lock = lockfile.LockFile(settings.lock or lockfile.default())
     if settings.list:
@@ -123,7 +123,7 @@ def chosen(settings: Settings, catalogue: Catalogue, root: Config) -> list[Entry
         UserError: an unknown name, with the near miss.
     """
     names = [("data", name) for name in settings.data] + [("weights", name) for name in settings.weights]
-    found = [catalogue.get(kind, name) for kind, name in names]
+    entries = [catalogue.get(kind, name) for kind, name in names]
     if settings.all is not None:
         kind, _, name = settings.all.partition(":")
         if kind != "reproduction" or not name:
@@ -132,8 +132,8 @@ def chosen(settings: Settings, catalogue: Catalogue, root: Config) -> list[Entry
             )
         from harness.reproducing import rows
 
-        found += rows.entries(rows.load(root, name), catalogue)
-    return list({entry.key: entry for entry in found}.values())
+        entries += rows.entries(rows.load(root, name), catalogue)
+    return list({entry.key: entry for entry in entries}.values())
 
 
 def _fetch(

@@ -48,12 +48,12 @@ def run(arguments: Sequence[str]) -> int:
 
     root = Config(config_dir(arguments))
     names = ", ".join(root.options("reproduction"))
-    given = cli.parser("python -m harness.reproduce", HELP, _EPILOG.format(names=names)).parse_args(arguments)
+    parsed = cli.parser("python -m harness.reproduce", HELP, _EPILOG.format(names=names)).parse_args(arguments)
     from harness.fetching import lockfile
     from harness.fetching.manifests import Catalogue
     from harness.reproducing import forecast, rows, running, verdicts
 
-    name, only, dry, options = _parse(given.overrides, names)
+    name, only, dry, options = _parse(parsed.overrides, names)
     chosen = _only(rows.load(root, name), only)
     catalogue = Catalogue(root.config_dir)
     for what, of, known in (
@@ -67,11 +67,11 @@ def run(arguments: Sequence[str]) -> int:
         forecast.show(root, chosen, options, catalogue, Console(), dry == "probe")
         return 0
     lock, errors = lockfile.LockFile(lockfile.default()), Console(stderr=True)
-    found: dict[Any, verdicts.Verdict] = {}
+    verdict_of: dict[Any, verdicts.Verdict] = {}
     for group in running.groups(chosen):
         for outcome in running.run(root, group, options, catalogue, lock, errors):
-            found[id(outcome.row)] = verdicts.judge(outcome)
-    ordered = [found[id(row)] for row in chosen]
+            verdict_of[id(outcome.row)] = verdicts.judge(outcome)
+    ordered = [verdict_of[id(row)] for row in chosen]
     console = Console()
     verdicts.show(ordered, console if console.is_terminal else Console(width=150))
     try:
@@ -127,13 +127,13 @@ def _parse(overrides: Sequence[str], names: str) -> tuple[str, tuple[str, ...], 
     return name, only, dry, Options(folder, roots, weights, limit, tuple(others))
 
 
-def _only(rows: Sequence[Any], wanted: Sequence[str]) -> list[Any]:
-    for word in wanted:
+def _only(rows: Sequence[Any], terms: Sequence[str]) -> list[Any]:
+    for word in terms:
         known = {w for row in rows for w in (row.variant, row.dataset, row.metric)}
         if word not in known:
             raise UserError(f"only={word}: no row is of it. {near_miss(word, known)}")
     # Words of one kind widen, words of different kinds narrow: only=grabcut,berkeley,noc90.
-    kinds = [[w for w in wanted if w in {getattr(row, kind) for row in rows}] for kind in _KINDS]
+    kinds = [[w for w in terms if w in {getattr(row, kind) for row in rows}] for kind in _KINDS]
     return [
         row for row in rows
         if all(not words or getattr(row, kind) in words for kind, words in zip(_KINDS, kinds, strict=True))

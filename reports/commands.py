@@ -130,9 +130,9 @@ def repository_history(options: dict[str, str]) -> int:
     if not kept:
         kinds = sorted({s.entry.machine.kind for s in ordered})
         raise UserError(f"machine={options['machine']}: no entry. {near_miss(options['machine'], kinds)}")
-    found = series.of_runs([as_run([one], one.entry.id) for one in kept])
-    table = series.table(found)
-    text = to_markdown(table) if found else "No system has two results under equal conditions yet.\n"
+    several = series.of_runs([as_run([one], one.entry.id) for one in kept])
+    table = series.table(several)
+    text = to_markdown(table) if several else "No system has two results under equal conditions yet.\n"
     if options["out"] != "none":
         out = Path(options["out"]).expanduser()
         out.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def repository_history(options: dict[str, str]) -> int:
         print(out / "history.md")
     else:
         sys.stdout.write(text)
-    return series.exit_code(found)
+    return series.exit_code(several)
 
 
 def _yes(key: str, value: str) -> bool:

@@ -55,13 +55,13 @@ class Content:
 @functools.cache
 def sets() -> tuple[tuple[Entry, Mapping[str, Content]], ...]:
     """Every entry whose samples are published, with the content of each sample by name."""
-    found = []
+    pairs = []
     for entry in Catalogue().of("data").values():
         table = resources.files("harness.fetching") / "digests" / f"{entry.name}.csv"
         if entry.published is not None and table.is_file():
             rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
-            found.append((entry, {row["sample"]: Content(row["file"], row["image"], row["mask"]) for row in rows}))
-    return tuple(found)
+            pairs.append((entry, {row["sample"]: Content(row["file"], row["image"], row["mask"]) for row in rows}))
+    return tuple(pairs)
 
 
 def said(name: str, contents: Mapping[str, Content], selected: int) -> str:

@@ -78,36 +78,34 @@ def pin(text: str) -> str:
     Raises:
         UserError: no such repository or revision, no network, gated, or offline and not in the cache.
     """
-    wanted = reference(text)
-    if wanted.pinned and _cached(wanted) is not None:
-        return wanted.text
+    named = reference(text)
+    if named.pinned and _cached(named) is not None:
+        return named.text
     import huggingface_hub
 
     try:
         if _offline():
-            folder = _cached(wanted)
+            folder = _cached(named)
             if folder is None:
                 raise UserError(
                     f"weights {text!r}: not in huggingface_hub's cache, and HF_HUB_OFFLINE forbids the network; unset "
                     "it once."
                 )
-            commit = folder.name if wanted.file is None else _commit(folder, wanted.file)
-            return Reference(wanted.repo, commit, wanted.file).text
-        info = huggingface_hub.HfApi().model_info(wanted.repo, revision=wanted.revision)
+            commit = folder.name if named.file is None else _commit(folder, named.file)
+            return Reference(named.repo, commit, named.file).text
+        info = huggingface_hub.HfApi().model_info(named.repo, revision=named.revision)
         names = [printable(s.rfilename) for s in info.siblings or []]
-        if wanted.file and wanted.file not in names:
-            raise UserError(f"weights {text!r}: {wanted.repo} has no file {wanted.file!r}; it has {_some(names)}.")
-        chosen = [wanted.file] if wanted.file else _chosen(names, text)
-        commits = {
-            _commit(huggingface_hub.hf_hub_download(wanted.repo, n, revision=wanted.revision), n) for n in chosen
-        }
+        if named.file and named.file not in names:
+            raise UserError(f"weights {text!r}: {named.repo} has no file {named.file!r}; it has {_some(names)}.")
+        chosen = [named.file] if named.file else _chosen(names, text)
+        commits = {_commit(huggingface_hub.hf_hub_download(named.repo, n, revision=named.revision), n) for n in chosen}
     except UserError:
         raise
     except Exception as error:
         raise _said(error, f"weights {text!r}") from error
     if len(commits) != 1:
         raise UserError(f"weights {text!r}: the repository changed meanwhile; once more, or with @REVISION.")
-    return Reference(wanted.repo, commits.pop(), wanted.file).text
+    return Reference(named.repo, commits.pop(), named.file).text
 
 
 def local(text: str) -> Path:
@@ -116,12 +114,12 @@ def local(text: str) -> Path:
     Raises:
         UserError: it is not in the cache.
     """
-    found = _cached(reference(text))
-    if found is None:
+    path = _cached(reference(text))
+    if path is None:
         raise UserError(
             f"weights {text!r}: not in huggingface_hub's cache here; the sweep fetches it: variant.weights={text}"
         )
-    return found
+    return path
 
 
 def _commit(path: str | Path, file: str) -> str:
@@ -129,15 +127,15 @@ def _commit(path: str | Path, file: str) -> str:
     return Path(path).parents[len(Path(file).parts) - 1].name
 
 
-def _cached(wanted: Reference) -> Path | None:
+def _cached(named: Reference) -> Path | None:
     import huggingface_hub
 
     try:
-        folder = huggingface_hub.snapshot_download(wanted.repo, revision=wanted.revision, local_files_only=True)
+        folder = huggingface_hub.snapshot_download(named.repo, revision=named.revision, local_files_only=True)
     except Exception:  # not there, in whatever words
         return None
-    path = Path(folder) if wanted.file is None else Path(folder) / wanted.file
-    if wanted.file is None and not any(
+    path = Path(folder) if named.file is None else Path(folder) / named.file
+    if named.file is None and not any(
         matches(p.name, pattern) for p in path.rglob("*") for pattern in ("*.safetensors", "*.bin", "*.pth", "*.pt")
     ):
         return None
@@ -172,14 +170,14 @@ def expanded(entry: Entry, timeout_s: float) -> list[tuple[Download, Headers]]:
         UserError: no network, gated, or nothing fits the pattern.
     """
     network.require_online(entry.key)
-    found: list[tuple[Download, Headers]] = []
+    files: list[tuple[Download, Headers]] = []
     for file in entry.files:
         if not file.on_hub:
-            found.append((file, ()))
+            files.append((file, ()))
             continue
         for url in file.urls:
-            found += _listed(entry, file, url, timeout_s)
-    return found
+            files += _listed(entry, file, url, timeout_s)
+    return files
 
 
 def _listed(entry: Entry, file: Download, url: str, timeout_s: float) -> list[tuple[Download, Headers]]:

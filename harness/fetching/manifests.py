@@ -286,10 +286,10 @@ def _list(value: Any, where: str) -> list[Any]:
 
 
 def _texts(values: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    found = _list(values.get(key), f"{where}: {key}")
-    if not all(isinstance(one, str) for one in found):
+    texts = _list(values.get(key), f"{where}: {key}")
+    if not all(isinstance(one, str) for one in texts):
         raise UserError(f"{where}: {key}: a list of texts.")
-    return tuple(found)
+    return tuple(texts)
 
 
 def matches(name: str, pattern: str) -> bool:

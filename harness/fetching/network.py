@@ -47,12 +47,14 @@ def require_online(what: str) -> None:
 
 def session() -> requests.Session:
     """A session; proxies (`HTTPS_PROXY`, `NO_PROXY`) and `REQUESTS_CA_BUNDLE` are requests' own business."""
-    made = requests.Session()
-    made.max_redirects = MOST_REDIRECTS
-    made.headers.update({"User-Agent": f"interactive-segmentation-bench/{__version__}", "Accept-Encoding": "identity"})
+    new_session = requests.Session()
+    new_session.max_redirects = MOST_REDIRECTS
+    new_session.headers.update(
+        {"User-Agent": f"interactive-segmentation-bench/{__version__}", "Accept-Encoding": "identity"}
+    )
     if not (os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")):
-        made.verify = os.environ.get("SSL_CERT_FILE") or True
-    return made
+        new_session.verify = os.environ.get("SSL_CERT_FILE") or True
+    return new_session
 
 
 def failure(error: BaseException, url: str) -> Failed:

@@ -19,7 +19,7 @@ from harness.fetching.lockfile import Locked, LockFile
 from harness.fetching.manifests import Download
 from harness.fetching.network import Broken, Failed
 from harness.fetching.places import Origin
-from harness.fetching.transfer import Rules, Wanted
+from harness.fetching.transfer import Expected, Rules
 
 Tell = Callable[[str], None]
 Meter = Callable[[str, "int | None"], "contextlib.AbstractContextManager[transfer.Progress]"]
@@ -133,9 +133,9 @@ def _from(
 ) -> None:
     """One address: try again while it breaks off; once more from the start if a continued file turns out wrong."""
     file = errand.file
-    wanted = Wanted(file.name, file.size, file.bytes, expected is not None, errand.headers)
+    expectation = Expected(file.name, file.size, file.bytes, expected is not None, errand.headers)
     for fresh in (False, True):
-        bring = _Downloader(session, errand, wanted, rules, tell, meter)
+        bring = _Downloader(session, errand, expectation, rules, tell, meter)
         try:
             pooch.retrieve(url, expected, errand.file.name, str(errand.folder), downloader=bring)
             transfer.forget(errand.part)
@@ -171,19 +171,19 @@ class _Downloader:
     """pooch's hook: brings the bytes to a partial file that outlives the process, then hands them over."""
 
     def __init__(
-        self, session: requests.Session, errand: Errand, wanted: Wanted, rules: Rules, tell: Tell, meter: Meter
+        self, session: requests.Session, errand: Errand, expectation: Expected, rules: Rules, tell: Tell, meter: Meter
     ):
-        self.session, self.errand, self.wanted, self.rules = session, errand, wanted, rules
+        self.session, self.errand, self.expectation, self.rules = session, errand, expectation, rules
         self.tell, self.meter = tell, meter
         self.continued = False
 
     def __call__(self, url: str, output_file: str, pooch: object, check_only: bool = False) -> None:
         """Called by pooch with the path of a temporary file."""
         part, tries, before = self.errand.part, 0, -1
-        with self.meter(self.wanted.title, self.wanted.about) as progress:
+        with self.meter(self.expectation.title, self.expectation.about) as progress:
             while True:
                 try:
-                    self.continued |= transfer.transfer(self.session, url, part, self.wanted, self.rules, progress)
+                    self.continued |= transfer.transfer(self.session, url, part, self.expectation, self.rules, progress)
                     break
                 except Broken as error:
                     have = part.stat().st_size if part.exists() else 0
@@ -194,7 +194,7 @@ class _Downloader:
                     pause = (
                         error.after_s if error.after_s is not None else min(60.0, self.rules.wait_s * 2 ** (tries - 1))
                     )
-                    self.tell(f"{self.wanted.title}: {error}; trying again.")
+                    self.tell(f"{self.expectation.title}: {error}; trying again.")
                     time.sleep(max(pause, 0.0))
         _same(part, Path(output_file))
 

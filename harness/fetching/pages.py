@@ -72,11 +72,11 @@ def _confirmation(page: _Page, text: str, url: str) -> str | None:
     if forms:
         target = urlsplit(urljoin(url, forms[0].action))
         query = "&".join(part for part in (target.query, urlencode(forms[0].fields)) if part)
-        found: str | None = urlunsplit(target._replace(query=query, fragment=""))
+        address: str | None = urlunsplit(target._replace(query=query, fragment=""))
     else:
         link = re.search(r"""href=["']([^"']*[?&;]confirm=[^"']+)["']""", text)
-        found = urljoin(url, html.unescape(link[1])) if link else None
-    return found if found is not None and _may_follow(url, found) else None
+        address = urljoin(url, html.unescape(link[1])) if link else None
+    return address if address is not None and _may_follow(url, address) else None
 
 
 def _may_follow(here: str, there: str) -> bool:

@@ -101,10 +101,10 @@ def installed(kind: str, name: str) -> Installed | None:
     """What was fetched under a name; None where nothing (whole) lies there."""
     if not NAME.fullmatch(name):
         return None
-    found = read_record(folder(kind, name) / RECORD)
-    if found is None or (found.kind, found.name) != (kind, name) or not found.path.exists():
+    record = read_record(folder(kind, name) / RECORD)
+    if record is None or (record.kind, record.name) != (kind, name) or not record.path.exists():
         return None
-    return found
+    return record
 
 
 def read_record(path: Path) -> Installed | None:
@@ -129,10 +129,10 @@ def data_root(text: str) -> Path:
         UserError: it has not been fetched; the message is the command that does it.
     """
     name = text.removeprefix(FETCHED)
-    found = installed("data", name)
-    if found is None:
+    record = installed("data", name)
+    if record is None:
         raise UserError(f"data set {name!r} is not here: {command('data', name)} (into {home()})")
-    return found.path
+    return record.path
 
 
 def command(kind: str, name: str) -> str:

@@ -65,14 +65,14 @@ class Stream:
 
     def _next(self, seconds: float, what: str) -> Any:
         try:
-            found = self._queue.get(timeout=seconds)
+            item = self._queue.get(timeout=seconds)
         except queue.Empty:
             raise self._slow(f"did not give {what} within {seconds:g} s") from None
-        if isinstance(found, BaseException) and network.timed_out(found):
-            raise self._slow(f"did not give {what} within {self.timeout_s:g} s") from found
-        if isinstance(found, BaseException):
-            raise network.failure(found, self.url) from found
-        return found
+        if isinstance(item, BaseException) and network.timed_out(item):
+            raise self._slow(f"did not give {what} within {self.timeout_s:g} s") from item
+        if isinstance(item, BaseException):
+            raise network.failure(item, self.url) from item
+        return item
 
     def _slow(self, what: str) -> network.Broken:
         host = network.urlsplit(self.url).netloc

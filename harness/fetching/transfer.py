@@ -38,7 +38,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Expected:
     """What is known beforehand of the file.
 
     Attributes:
@@ -88,7 +88,9 @@ Progress = Callable[[int, "int | None"], None]
 """(bytes so far, bytes in all or None)"""
 
 
-def transfer(session: requests.Session, url: str, part: Path, wanted: Wanted, rules: Rules, progress: Progress) -> bool:
+def transfer(
+    session: requests.Session, url: str, part: Path, expectation: Expected, rules: Rules, progress: Progress
+) -> bool:
     """Bring the file behind an address into `part`; what an earlier try left there is continued.
 
     Returns:
@@ -101,7 +103,7 @@ def transfer(session: requests.Session, url: str, part: Path, wanted: Wanted, ru
     """
     says = ""
     for _ in range(_MOST_CONFIRMATIONS + 1):
-        page = _once(session, url, part, wanted, rules, progress)
+        page = _once(session, url, part, expectation, rules, progress)
         if isinstance(page, bool):
             return page
         says = page.says
@@ -112,20 +114,20 @@ def transfer(session: requests.Session, url: str, part: Path, wanted: Wanted, ru
 
 
 def _once(
-    session: requests.Session, url: str, part: Path, wanted: Wanted, rules: Rules, progress: Progress
+    session: requests.Session, url: str, part: Path, expectation: Expected, rules: Rules, progress: Progress
 ) -> bool | pages.Page:
     """One request; a page where the server answers with one."""
     beside = part.with_name(part.name + ".json")
     mark, have = Mark.read(beside), _size(part)
-    resumable = have > 0 and mark is not None and _may_resume(mark, url, wanted)
-    headers = dict(wanted.headers)
+    resumable = have > 0 and mark is not None and _may_resume(mark, url, expectation)
+    headers = dict(expectation.headers)
     if resumable and mark is not None:
         headers["Range"] = f"bytes={have}-"
         if mark.validator and mark.url == url:
             headers["If-Range"] = mark.validator
     with Stream(session, url, headers, rules.timeout_s) as stream:
         answer, host = stream.response, network.urlsplit(stream.response.url).netloc
-        _refuse_downgrade(answer, wanted)
+        _refuse_downgrade(answer, expectation)
         if answer.status_code == 416 and resumable:
             if _range(answer)[1] == have:
                 return True
@@ -145,11 +147,11 @@ def _once(
         total = whole if answer.status_code == 206 else length
         if answer.status_code == 200:
             have = 0
-            _check_size(total, wanted, host)
+            _check_size(total, expectation, host)
             new = Mark(url, answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", ""), total)
             room.guarded(part, lambda: beside.write_text(json.dumps(asdict(new)), encoding="utf-8"))
-        room.check_room(part, total if total is not None else wanted.size or wanted.about, have)
-        received = _write(part, have, _rest(first, end, body), total, wanted, progress, host)
+        room.check_room(part, total if total is not None else expectation.size or expectation.about, have)
+        received = _write(part, have, _rest(first, end, body), total, expectation, progress, host)
         if not received:
             forget(part)
             raise Failed(f"{host} gave an empty file")
@@ -182,9 +184,15 @@ def _rest(first: bytes, end: Broken | None, body: Iterator[bytes]) -> Iterator[b
 
 
 def _write(
-    part: Path, have: int, body: Iterator[bytes], total: int | None, wanted: Wanted, progress: Progress, host: str
+    part: Path,
+    have: int,
+    body: Iterator[bytes],
+    total: int | None,
+    expectation: Expected,
+    progress: Progress,
+    host: str,
 ) -> int:
-    most = total if total is not None else wanted.most
+    most = total if total is not None else expectation.most
     try:
         with open(part, "r+b" if have else "wb") as file:
             file.seek(have)
@@ -198,24 +206,24 @@ def _write(
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise room.no_room(error, part, wanted.title) from error
+        raise room.no_room(error, part, expectation.title) from error
     return have
 
 
-def _check_size(total: int | None, wanted: Wanted, host: str) -> None:
+def _check_size(total: int | None, expectation: Expected, host: str) -> None:
     """A file of quite another size than was published is another file; a digest says so better where there is one."""
     if total is None:
         return
-    if wanted.size is not None and total != wanted.size:
-        raise Failed(f"{host} offers {total:,} bytes where {wanted.size:,} were expected")
+    if expectation.size is not None and total != expectation.size:
+        raise Failed(f"{host} offers {total:,} bytes where {expectation.size:,} were expected")
     # Published sizes are rounded, in units of 10^6 or 2^20 bytes, which differ by 5 %.
-    if wanted.about is not None and not wanted.digest and not 0.8 < total / wanted.about < 1.25:
-        raise Failed(f"{host} offers {total / 1e6:,.1f} MB where about {wanted.about / 1e6:,.1f} were published")
+    if expectation.about is not None and not expectation.digest and not 0.8 < total / expectation.about < 1.25:
+        raise Failed(f"{host} offers {total / 1e6:,.1f} MB where about {expectation.about / 1e6:,.1f} were published")
 
 
-def _may_resume(mark: Mark, url: str, wanted: Wanted) -> bool:
+def _may_resume(mark: Mark, url: str, expectation: Expected) -> bool:
     """Whether more of the same file may be added: the same address and a way to notice a change, or a known digest."""
-    return wanted.digest or (mark.url == url and bool(mark.validator))
+    return expectation.digest or (mark.url == url and bool(mark.validator))
 
 
 def _continues(answer: requests.Response, mark: Mark, start: int, whole: int | None, have: int, url: str) -> bool:
@@ -236,19 +244,19 @@ def _refused(answer: requests.Response, host: str) -> Failed:
     return Failed(text)
 
 
-def _refuse_downgrade(answer: requests.Response, wanted: Wanted) -> None:
+def _refuse_downgrade(answer: requests.Response, expectation: Expected) -> None:
     way = [*(r.url for r in answer.history), answer.url]
-    if not wanted.digest and way[0].startswith("https:") and any(not step.startswith("https:") for step in way):
+    if not expectation.digest and way[0].startswith("https:") and any(not step.startswith("https:") for step in way):
         raise Failed(
             f"{way[0]} leads to {answer.url} without encryption, and no digest is known that would show a change"
         )
 
 
 def _range(answer: requests.Response) -> tuple[int, int | None]:
-    found = _RANGE.match(answer.headers.get("Content-Range", ""))
-    if found is None:
+    match = _RANGE.match(answer.headers.get("Content-Range", ""))
+    if match is None:
         return -1, None
-    return int(found[1]) if found[1] else -1, None if found[3] == "*" else int(found[3])
+    return int(match[1]) if match[1] else -1, None if match[3] == "*" else int(match[3])
 
 
 def _length(answer: requests.Response) -> int | None:

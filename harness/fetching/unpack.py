@@ -127,14 +127,14 @@ def unpack(archive: Path, folder: Path, rule: str = "auto") -> list[Member]:
         )
     budget = _Budget(archive)
     read = _zip_members if kind == "zip" else _tar_members
-    found = []
+    members = []
     try:
         for name, content in read(archive, budget):
             parts = _safe(archive, name)
             if parts[0] in _JUNK or parts[-1] == ".DS_Store" or parts[-1].startswith("._"):
                 continue
             budget.name("/".join(parts))
-            found.append(Member("/".join(parts), _write(folder, parts, content, budget)))
+            members.append(Member("/".join(parts), _write(folder, parts, content, budget)))
     except _ERRORS as error:
         if isinstance(error, UserError):
             raise
@@ -145,9 +145,9 @@ def unpack(archive: Path, folder: Path, rule: str = "auto") -> list[Member]:
         if error.errno is None:  # gzip.BadGzipFile, a damaged stream
             raise BadArchive(f"{archive}: damaged ({_text(error)}); fetch it again.") from error
         raise room.no_room(error, folder / "x", archive.name) from error
-    if not found:
+    if not members:
         raise BadArchive(f"{archive}: holds no files.")
-    return found
+    return members
 
 
 def _zip_members(archive: Path, budget: _Budget) -> Iterator[tuple[str, IO[bytes]]]:

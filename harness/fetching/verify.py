@@ -37,18 +37,19 @@ def verify(entry: Entry, lock: LockFile, progress: Callable[[int], None] = lambd
     sums = _sums(folder / SUMS)
     if sums is None:
         return [Finding(SUMS, "is missing or damaged")]
-    found = []
+    findings = []
     for path, expected in sums.items():
         file = folder / path
         try:
             actual = pooch.file_hash(str(file), alg="sha256")
             progress(file.stat().st_size)
         except OSError as error:
-            found.append(Finding(path, "is missing" if isinstance(error, FileNotFoundError) else str(error.strerror)))
+            missing = isinstance(error, FileNotFoundError)
+            findings.append(Finding(path, "is missing" if missing else str(error.strerror)))
             continue
         if actual != expected:
-            found.append(Finding(path, f"was changed: sha256 {actual[:12]}… where {expected[:12]}… was fetched"))
-    found += [Finding(path, "was not fetched") for path in sorted(_files(folder) - set(sums))]
+            findings.append(Finding(path, f"was changed: sha256 {actual[:12]}… where {expected[:12]}… was fetched"))
+    findings += [Finding(path, "was not fetched") for path in sorted(_files(folder) - set(sums))]
     for origin in record.files:
         published = next((f for f in entry.files if f.name == origin.name and f.digest), None)
         if (
@@ -56,15 +57,15 @@ def verify(entry: Entry, lock: LockFile, progress: Callable[[int], None] = lambd
             and (published.digest or "").startswith("sha256:")
             and published.digest != f"sha256:{origin.sha256}"
         ):
-            found.append(
+            findings.append(
                 Finding(origin.name, f"came as sha256 {origin.sha256[:12]}…, and the manifest has {published.digest}")
             )
         locked = lock.get(f"{entry.key}/{origin.name}")
         if locked is not None and locked.sha256 != origin.sha256:
-            found.append(
+            findings.append(
                 Finding(origin.name, f"came as sha256 {origin.sha256[:12]}…, and {lock.path} has {locked.sha256[:12]}…")
             )
-    return found
+    return findings
 
 
 def size_of(kind: str, name: str) -> int:
@@ -83,7 +84,7 @@ def _sums(path: Path) -> dict[str, str] | None:
 
 
 def _files(folder: Path) -> set[str]:
-    found = set()
+    paths = set()
     for root, _, names in os.walk(folder):
-        found |= {Path(root, name).relative_to(folder).as_posix() for name in names}
-    return found - {RECORD, SUMS}
+        paths |= {Path(root, name).relative_to(folder).as_posix() for name in names}
+    return paths - {RECORD, SUMS}

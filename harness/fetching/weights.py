@@ -58,10 +58,10 @@ def require(entry: Entry) -> Path:
     Raises:
         UserError: it has not been fetched; the message is the command that does it.
     """
-    found = places.installed("weights", entry.name)
-    if found is None:
+    record = places.installed("weights", entry.name)
+    if record is None:
         raise UserError(f"official weights of {entry.name} are not in {places.home()}: {hint(entry)}")
-    return found.path
+    return record.path
 
 
 def hint(entry: Entry) -> str:
@@ -83,10 +83,10 @@ def path_of(weights: str) -> Path:
         raise UserError(
             f"weights: {OFFICIAL} of which variant? Write {OFFICIAL}:NAME (python -m harness.fetch list=true)."
         )
-    found = places.installed("weights", name)
-    if found is None:
+    record = places.installed("weights", name)
+    if record is None:
         raise UserError(f"official weights of {name} are not in {places.home()}: {places.command('weights', name)}")
-    return found.path
+    return record.path
 
 
 def resolved(config: dict[str, Any]) -> dict[str, Any]:

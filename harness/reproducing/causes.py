@@ -62,7 +62,7 @@ class Evidence:
 
 def ranked(row: Row, evidence: Evidence) -> list[Cause]:
     """All causes, what differs first; in equal states in the order of ORDER."""
-    found = [
+    causes = [
         _protocol(row, evidence),
         _data(row, evidence),
         _weights(evidence),
@@ -73,7 +73,7 @@ def ranked(row: Row, evidence: Evidence) -> list[Cause]:
         _others(row, evidence),
         _versions(row),
     ]
-    return sorted((c for c in found if c is not None), key=lambda c: (_RANK.index(c.state), ORDER.index(c.name)))
+    return sorted((c for c in causes if c is not None), key=lambda c: (_RANK.index(c.state), ORDER.index(c.name)))
 
 
 def _protocol(row: Row, evidence: Evidence) -> Cause:
@@ -117,8 +117,12 @@ def _setting(name: str, keys: tuple[str, ...], row: Row, evidence: Evidence) -> 
     here = {k: evidence.config[k] for k in keys if k in evidence.config}
     if not here and not known:
         return None
-    said = ", ".join(f"{k}={v}" for k, v in here.items())
-    return Cause(name, EQUAL, said) if known else Cause(name, UNKNOWN, f"here {said}; the row does not say")
+    settings_text = ", ".join(f"{k}={v}" for k, v in here.items())
+    return (
+        Cause(name, EQUAL, settings_text)
+        if known
+        else Cause(name, UNKNOWN, f"here {settings_text}; the row does not say")
+    )
 
 
 def _others(row: Row, evidence: Evidence) -> Cause | None:
@@ -137,11 +141,11 @@ def _versions(row: Row) -> Cause:
         return Cause(
             "library versions", DIFFERS, ", ".join(f"{n} {a}, published with {b}" for n, (a, b) in other.items())
         )
-    said = ", ".join(f"{name} {version}" for name, version in here.items() if version)
+    text = ", ".join(f"{name} {version}" for name, version in here.items() if version)
     if row.versions:
-        return Cause("library versions", EQUAL, said)
+        return Cause("library versions", EQUAL, text)
     return Cause(
-        "library versions", UNKNOWN, f"here {said}; the original clicker is not deterministic (docs/protocols.md)"
+        "library versions", UNKNOWN, f"here {text}; the original clicker is not deterministic (docs/protocols.md)"
     )
 
 

@@ -61,12 +61,12 @@ def _times(
     rows: Sequence[Row], options: Options, seconds: _Seconds
 ) -> dict[tuple[str, str], tuple[int | None, float | None]]:
     """(variant, group) -> samples, and seconds of all their clicks."""
-    found: dict[tuple[str, str], tuple[int | None, float | None]] = {}
+    times: dict[tuple[str, str], tuple[int | None, float | None]] = {}
     for group in running.groups(rows):
         for row in {row.label: row for row in group.rows}.values():
             samples, each = _samples(row, options), seconds.of(row)
-            found[row.label, group.name] = (samples, None if samples is None or each is None else each * samples)
-    return found
+            times[row.label, group.name] = (samples, None if samples is None or each is None else each * samples)
+    return times
 
 
 def _line(entry: Entry) -> str:

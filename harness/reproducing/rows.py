@@ -117,15 +117,15 @@ def parse(text: str, where: str, root: Config) -> list[Row]:
     listed = values.get("rows")
     if not isinstance(listed, list) or not listed:
         raise UserError(f"rows={where}: rows: a list of {{variant: NAME, dataset: NAME, expected: {{noc90: 1.50}}}}.")
-    found: list[Row] = []
-    for number, given in enumerate(listed, 1):
+    rows: list[Row] = []
+    for number, entry in enumerate(listed, 1):
         here = f"rows={where}: row {number}"
-        _keys(given, _ROW, here)
-        found += _rows({**defaults, **given}, here, root)
-    twice = [row for i, row in enumerate(found) if _identity(row) in map(_identity, found[:i])]
+        _keys(entry, _ROW, here)
+        rows += _rows({**defaults, **entry}, here, root)
+    twice = [row for i, row in enumerate(rows) if _identity(row) in map(_identity, rows[:i])]
     if twice:
         raise UserError(f"rows={where}: {twice[0].label}, {twice[0].dataset}, {twice[0].metric} stands there twice.")
-    return found
+    return rows
 
 
 def _identity(row: Row) -> tuple[str, ...]:
@@ -163,11 +163,11 @@ def _rows(values: Mapping[str, Any], where: str, root: Config) -> list[Row]:
     for key, value, least in (("digits", digits, 0), ("samples", samples, 1)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise UserError(f"{where}: {key} {value!r}: a whole number from {least}.")
-    found = []
+    rows = []
     for metric, value in expected.items():
         if not _number(value):
             raise UserError(f"{where}: expected {metric} {value!r}: a number.")
-        found.append(
+        rows.append(
             Row(
                 variant=values["variant"],
                 dataset=values["dataset"],
@@ -183,19 +183,19 @@ def _rows(values: Mapping[str, Any], where: str, root: Config) -> list[Row]:
                 **texts,
             )
         )
-    return found
+    return rows
 
 
 def entries(rows: Sequence[Row], catalogue: Catalogue) -> list[Entry]:
     """What has to be fetched for the rows, each entry once; what no manifest knows is left out."""
-    found: dict[str, Entry] = {}
+    by_key: dict[str, Entry] = {}
     for row in rows:
         data = catalogue.of("data").get(row.dataset)
         weights = weights_entry(row, catalogue)
         for entry in (data if "root" not in row.dataset_settings else None, weights):
             if entry is not None:
-                found[entry.key] = entry
-    return list(found.values())
+                by_key[entry.key] = entry
+    return list(by_key.values())
 
 
 def weights_entry(row: Row, catalogue: Catalogue) -> Entry | None:

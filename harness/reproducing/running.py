@@ -86,12 +86,12 @@ class Outcome:
 
 def groups(rows: Sequence[Row]) -> list[Group]:
     """Rows that one sweep can make, in the order of the file."""
-    found: dict[str, list[Row]] = {}
+    members_of: dict[str, list[Row]] = {}
     for row in rows:
         settings = {**row.dataset_settings, **row.protocol_settings}
         name = "-".join([row.dataset, row.protocol, *(f"{k}={v}" for k, v in settings.items())])
-        found.setdefault(re.sub(r"[^\w=.+-]+", "_", name), []).append(row)
-    return [Group(name, tuple(members)) for name, members in found.items()]
+        members_of.setdefault(re.sub(r"[^\w=.+-]+", "_", name), []).append(row)
+    return [Group(name, tuple(members)) for name, members in members_of.items()]
 
 
 def plan(root: Config, group: Group, options: Options) -> tuple[Plan, Any]:
@@ -165,9 +165,9 @@ def lacking(rows: Sequence[Row], options: Options, catalogue: Catalogue) -> str:
 
 def needed(row: Row, options: Options, catalogue: Catalogue) -> list[Entry]:
     """The entries that a row uses, but for what the user gives otherwise."""
-    found = published.entries([row], catalogue)
+    entries = published.entries([row], catalogue)
     return [
-        e for e in found
+        e for e in entries
         if not (row.dataset in options.roots if e.kind == "data" else row.variant in options.weights)
     ]  # fmt: skip
 
@@ -183,24 +183,24 @@ def _measure(
 ) -> list[Outcome]:
     from harness.executors.sweeping import Sweep
 
-    made, config = plan(root, group, options)
-    Sweep(made, config, console, "python -m harness.reproduce").run()
+    sweep_plan, config = plan(root, group, options)
+    Sweep(sweep_plan, config, console, "python -m harness.reproduce").run()
     out = Path(config.out)
     summary, failures = pd.read_csv(out / "summary.csv"), pd.read_csv(out / "failures.csv")
-    return [_outcome(row, made, summary, failures, options, catalogue, lock) for row in group.rows]
+    return [_outcome(row, sweep_plan, summary, failures, options, catalogue, lock) for row in group.rows]
 
 
 def _outcome(
     row: Row,
-    made: Plan,
+    sweep_plan: Plan,
     summary: pd.DataFrame,
     failures: pd.DataFrame,
     options: Options,
     catalogue: Catalogue,
     lock: LockFile,
 ) -> Outcome:
-    data, variant = made.datasets[0], next(v for v in made.variants if v.name == row.label)
-    evidence = _evidence(row, made, variant.config, options, catalogue, lock)
+    data, variant = sweep_plan.datasets[0], next(v for v in sweep_plan.variants if v.name == row.label)
+    evidence = _evidence(row, sweep_plan, variant.config, options, catalogue, lock)
     of_variant = summary[(summary["variant"] == row.label) & (summary["size_bin"] == "all")]
     line = of_variant[of_variant["metric"] == row.metric]
     failed = failures[failures["variant"] == row.label] if len(failures) else failures
@@ -216,11 +216,11 @@ def _outcome(
 
 
 def _evidence(
-    row: Row, made: Plan, config: Mapping[str, Any], options: Options, catalogue: Catalogue, lock: LockFile
+    row: Row, sweep_plan: Plan, config: Mapping[str, Any], options: Options, catalogue: Catalogue, lock: LockFile
 ) -> Evidence:
     from harness.datasets.checkup import COMPLETE
 
-    data, entry = made.datasets[0], catalogue.of("data").get(row.dataset)
+    data, entry = sweep_plan.datasets[0], catalogue.of("data").get(row.dataset)
     own = entry.published if entry is not None else None
     # A limit or other settings of the data set make other samples; they are not the published ones then.
     samples = row.samples or (
@@ -228,7 +228,7 @@ def _evidence(
     )
     changed, known, text = _weights(row, options, catalogue, lock, config)
     return Evidence(
-        config, made.protocol.name, tuple(made.protocol.deviations(dict(config))), data.digest,
+        config, sweep_plan.protocol.name, tuple(sweep_plan.protocol.deviations(dict(config))), data.digest,
         own.digest if own and not row.dataset_settings else "", len(data.dataset), samples, changed, known, text,
     )  # fmt: skip
 

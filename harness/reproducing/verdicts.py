@@ -55,13 +55,13 @@ def judge(outcome: Outcome) -> Verdict:
     if outcome.value is None:
         return Verdict(outcome, FAILED)
     allowed = tolerance.of(outcome.row, outcome.samples)
-    found = tuple(causes.ranked(outcome.row, outcome.evidence)) if outcome.evidence else ()
+    ranked = tuple(causes.ranked(outcome.row, outcome.evidence)) if outcome.evidence else ()
     if not outcome.complete and not outcome.changed:
-        return Verdict(outcome, NOT_JUDGED, allowed, found)
+        return Verdict(outcome, NOT_JUDGED, allowed, ranked)
     near = abs(outcome.value - outcome.row.value) <= allowed.value + _SLACK
     if near and not outcome.changed:
         return Verdict(outcome, REPRODUCED, allowed)
-    return Verdict(outcome, OFF, allowed, found)
+    return Verdict(outcome, OFF, allowed, ranked)
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:
@@ -105,17 +105,17 @@ def show(verdicts: Sequence[Verdict], console: Console) -> None:
         console.print(f"tolerance {markup(reason)}", highlight=False, soft_wrap=True)
     for text in dict.fromkeys(v.outcome.problem for v in verdicts if v.word in (MISSING, NOT_JUDGED, FAILED)):
         console.print(markup(text), highlight=False, soft_wrap=True)
-    told: set[object] = set()
+    explained: set[object] = set()
     for verdict in (v for v in verdicts if v.word == OFF):
-        _explain(verdict, console, told)
+        _explain(verdict, console, explained)
 
 
-def _explain(verdict: Verdict, console: Console, told: set[object]) -> None:
+def _explain(verdict: Verdict, console: Console, explained: set[object]) -> None:
     row = verdict.outcome.row
     same = (row.label, row.dataset, row.protocol)
-    if same in told:
+    if same in explained:
         return
-    told.add(same)
+    explained.add(same)
     console.print(
         f"{markup(row.label)} on {markup(row.dataset)} is off. Where to look, the likeliest first:",
         highlight=False,

@@ -41,11 +41,11 @@ class Curve:
 
 def frontier(dots: Sequence[Dot]) -> list[Dot]:
     """The dots that no other dot beats in both (lower is better), by rising x."""
-    found: list[Dot] = []
+    best: list[Dot] = []
     for dot in sorted(dots, key=lambda d: (d.x, d.y)):
-        if not found or dot.y < found[-1].y:
-            found.append(dot)
-    return found
+        if not best or dot.y < best[-1].y:
+            best.append(dot)
+    return best
 
 
 def pareto(dots: Sequence[Dot], x_title: str, y_title: str, title: str) -> Markup:
@@ -64,7 +64,7 @@ def pareto(dots: Sequence[Dot], x_title: str, y_title: str, title: str) -> Marku
     if len(best) > 1:
         points = " ".join(f"{to_x(math.log10(d.x)):.1f},{to_y(d.y):.1f}" for d in best)
         parts.append(f'<polyline class="frontier" points="{points}"/>')
-    taken: list[tuple[float, float]] = []
+    used: list[tuple[float, float]] = []
     for dot in shown:
         x, y = to_x(math.log10(dot.x)), to_y(dot.y)
         if dot.y_limits:
@@ -76,7 +76,7 @@ def pareto(dots: Sequence[Dot], x_title: str, y_title: str, title: str) -> Marku
         parts.append(
             f'<circle class="dot{hollow}" cx="{x:.1f}" cy="{y:.1f}" r="5"><title>{escape(dot.name)}</title></circle>'
         )
-        at = _free(x + 9, y - 7, taken)
+        at = _free(x + 9, y - 7, used)
         parts.append(f'<text class="number" x="{at[0]:.1f}" y="{at[1]:.1f}">{escape(dot.label)}</text>')
     words = "; ".join(f"{d.name} {d.y:.2f} at {d.x:.3g}" for d in shown)
     return _svg(
@@ -109,8 +109,8 @@ def curves(lines: Sequence[Curve], y_title: str, title: str) -> Markup:
 
 
 def _svg(parts: Sequence[str], title: str, description: str) -> Markup:
-    said = escape(f"{title}. {description}")
-    head = f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{said}">'
+    label = escape(f"{title}. {description}")
+    head = f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
     return Markup(head + "".join(parts) + "</svg>")
 
 
@@ -160,10 +160,10 @@ def _bar(x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<line class="bar" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def _free(x: float, y: float, taken: list[tuple[float, float]]) -> tuple[float, float]:
+def _free(x: float, y: float, used: list[tuple[float, float]]) -> tuple[float, float]:
     """A place for a number beside its dot, below or above the numbers that are there."""
     for shift in (0, 13, -13, 26, -26, 39, -39, 52, -52):
-        if all(abs(x - a) > 16 or abs(y + shift - b) > 11 for a, b in taken):
+        if all(abs(x - a) > 16 or abs(y + shift - b) > 11 for a, b in used):
             break
-    taken.append((x, y + shift))
+    used.append((x, y + shift))
     return x, y + shift

@@ -139,8 +139,8 @@ def episodes(stored: Stored) -> EpisodeBlock:
 
 def _episode(stored: Stored, sample: str, reached: int, limit: int, ious: np.ndarray) -> EpisodeText:
     mine = stored.rows[stored.rows["sample"] == sample].sort_values("click")
-    made = len(mine)
-    shown = [k for k in (1, 2, 3, 5, 10) if k < made] + [made]
+    clicks = len(mine)
+    shown = [k for k in (1, 2, 3, 5, 10) if k < clicks] + [clicks]
     first = [
         f"{'+' if positive else '−'}({y}, {x})"
         for y, x, positive in zip(mine["y"][:4], mine["x"][:4], mine["positive"][:4], strict=True)

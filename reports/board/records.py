@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -102,27 +102,32 @@ class Line:
 def lines(stored: Sequence[Stored]) -> list[Line]:
     """The newest entry of each system, data set, protocol and kind of machine, best NoC@90 first."""
     costs: dict[tuple[str, str], Cost] = {}
-    found = []
+    several = []
     for one in newest(stored):
         key = (one.entry.system, one.entry.machine.kind)
         if key not in costs:
             costs[key] = _cost([s for s in stored if (s.entry.system, s.entry.machine.kind) == key])
         cost = _cost([one], costs[key])
-        found.append(Line(one, _values(one), cost, _marks(one, cost)))
-    return sorted(found, key=lambda line: (line.noc90, line.stored.entry.system, line.stored.entry.path))
+        several.append(Line(one, _values(one), cost, _marks(one, cost)))
+    return sorted(several, key=lambda line: (line.noc90, line.stored.entry.system, line.stored.entry.path))
 
 
 def _values(one: Stored) -> dict[str, Value]:
     values = {}
     for key in METRICS:
-        found, m = one.value(key), metric(key)
-        if found is None:
+        stored, m = one.value(key), metric(key)
+        if stored is None:
             values[key] = Value(missing="not in this protocol")
             continue
-        number, low, high = (v * m.scale for v in found)
-        limits = (None, None) if math.isnan(low) or math.isnan(high) else (low, high)
-        values[key] = Value(number, *limits, digits=1 if m.unit == "%" else m.digits, too_few=True)
+        number, low, high = (v * m.scale for v in stored)
+        digits = 1 if m.unit == "%" else m.digits
+        values[key] = _with_limits(number, low, high, digits)
     return values
+
+
+def _with_limits(number: float, low: float, high: float, digits: int) -> Value:
+    known = math.isfinite(low) and math.isfinite(high)
+    return Value(number, low if known else None, high if known else None, digits=digits, too_few=True)
 
 
 def _cost(stored: Iterable[Stored], other: Cost | None = None) -> Cost:
@@ -144,11 +149,18 @@ def _with_times(cost: Cost, one: Stored) -> Cost:
     threads = frame["threads"].min()
     side = frame.loc[frame["threads"] == threads, "resolution"].max()
     frame = frame[(frame["threads"] == threads) & (frame["resolution"] == side)]
-    times = [_time(frame, kind) for kind in ("online_spc", "spc20", "encode")]
     contended = bool((frame["contended"].astype(str).str.strip() != "").any())
     condition = f"{threads} thread{'' if threads == 1 else 's'}, {side} px"
-    sources = (one.entry.id, cost.flops_from, contended, one.entry.data.name)
-    return Cost(*times, condition, cost.gmacs, cost.gmacs_image, *sources)
+    return replace(
+        cost,
+        online=_time(frame, "online_spc"),
+        spc20=_time(frame, "spc20"),
+        encode=_time(frame, "encode"),
+        condition=condition,
+        times_from=one.entry.id,
+        contended=contended,
+        times_on=one.entry.data.name,
+    )
 
 
 def _time(frame: pd.DataFrame, kind: str) -> Value:
@@ -156,8 +168,7 @@ def _time(frame: pd.DataFrame, kind: str) -> Value:
     if len(rows) == 0:
         return Value(missing="not timed")
     median, low, high = (float(rows[name].iloc[0]) for name in ("median_ms", "low_ms", "high_ms"))
-    limits = (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)
-    return Value(median, *limits, digits=1, too_few=True)
+    return _with_limits(median, low, high, 1)
 
 
 def _with_flops(cost: Cost, one: Stored) -> Cost:
@@ -165,14 +176,13 @@ def _with_flops(cost: Cost, one: Stored) -> Cost:
     if len(frame) == 0:
         return cost
     frame = frame[(frame["part"] == "total") & frame["size_bin"].isin(("", "all")) & frame["gmacs"].notna()]
-    counted = []
-    for kind in ("later", "encode"):
-        rows = frame[frame["kind"] == kind]
-        rows = rows[rows["resolution"] == rows["resolution"].max()] if "resolution" in rows else rows
-        value = Value(float(rows["gmacs"].iloc[0]), digits=2) if len(rows) else Value(missing="not counted")
-        counted.append(value)
-    times = (cost.online, cost.spc20, cost.encode, cost.condition)
-    return Cost(*times, *counted, cost.times_from, one.entry.id, cost.contended, cost.times_on)
+    return replace(cost, gmacs=_gmacs(frame, "later"), gmacs_image=_gmacs(frame, "encode"), flops_from=one.entry.id)
+
+
+def _gmacs(frame: pd.DataFrame, kind: str) -> Value:
+    rows = frame[frame["kind"] == kind]
+    rows = rows[rows["resolution"] == rows["resolution"].max()] if "resolution" in rows else rows
+    return Value(float(rows["gmacs"].iloc[0]), digits=2) if len(rows) else Value(missing="not counted")
 
 
 def _marks(one: Stored, cost: Cost) -> tuple[Mark, ...]:

@@ -140,7 +140,7 @@ class _Site:
         groups: dict[tuple[str, str], list[Line]] = {}
         for line in self.lines:
             groups.setdefault((line.stored.entry.data.name, line.stored.entry.protocol), []).append(line)
-        return [SetPage(name, protocol, tuple(found)) for (name, protocol), found in sorted(groups.items())]
+        return [SetPage(name, protocol, tuple(several)) for (name, protocol), several in sorted(groups.items())]
 
     def _index(self, sets: Sequence[SetPage]) -> None:
         ordered = [line for one in sets for line in one.lines]
@@ -216,9 +216,9 @@ def _pareto(mine: Sequence[Line], page: SetPage) -> list[Drawn]:
         for number, line in enumerate(chosen, start=1):
             noc, cost = line.values["noc90"], getattr(line.cost, kind)
             doubtful = kind == "online" and line.cost.contended
-            limits = [_limits(cost), _limits(noc)]
             name = line.stored.entry.system
-            dots.append(charts.Dot(str(number), name, cost.measured, noc.measured or 0.0, *limits, doubtful))
+            at = (cost.measured, noc.measured or 0.0)
+            dots.append(charts.Dot(str(number), name, *at, _limits(cost), _limits(noc), doubtful))
         heading = f"NoC@90 against cost on {page.name}"
         svg = charts.pareto(dots, title, "NoC@90, clicks", heading)
         caption = "Lower and further left is better; bars are 95 % intervals, the dashed line joins what nothing beats."
@@ -247,13 +247,13 @@ def _limits(value: Value) -> tuple[float, float] | None:
 
 
 def _curves(mine: Sequence[Line]) -> Drawn | None:
-    found = []
+    curves = []
     for line in mine:
         entry = line.stored.entry
         limit = int(entry.protocol_record.get("clicks") or 20)
-        found.append(charts.Curve(f"{entry.data.name}, {entry.protocol}", describe.mean_iou(line.stored, limit)))
-    svg = charts.curves(found, "Mean IoU, %", "Mean IoU over clicks")
-    return Drawn(svg, names=tuple(c.name for c in found)) if svg else None
+        curves.append(charts.Curve(f"{entry.data.name}, {entry.protocol}", describe.mean_iou(line.stored, limit)))
+    svg = charts.curves(curves, "Mean IoU, %", "Mean IoU over clicks")
+    return Drawn(svg, names=tuple(c.name for c in curves)) if svg else None
 
 
 def address(name: str) -> str:

@@ -40,10 +40,10 @@ def _quality(source: Source, settings: Mapping[str, str], check: bool) -> str:
         rows.append([*names, *(_cell(line.values[k]) for k in METRICS), marks])
     head = ["system", "data set", "protocol", "images", *(metric(k).title for k in METRICS), "marks"]
     equal = [i for i in (0, 1, 2, 3) if len(rows) > 1 and len({row[i] for row in rows}) == 1]
-    said = [f"{head[i]} {rows[0][i]}" for i in equal]
+    equal_texts = [f"{head[i]} {rows[0][i]}" for i in equal]
     kept = [i for i in range(len(head)) if i not in equal]
     table = _table([head[i] for i in kept], [[row[i] for i in kept] for row in rows])
-    return (f"All rows: {', '.join(said)}.\n\n" if said else "") + table
+    return (f"All rows: {', '.join(equal_texts)}.\n\n" if equal_texts else "") + table
 
 
 def _cost(source: Source, settings: Mapping[str, str], check: bool) -> str:
@@ -80,7 +80,7 @@ def _differences(source: Source, settings: Mapping[str, str], check: bool) -> st
         for one in mine:
             if base is not None and one is not base:
                 cells.setdefault(one.entry.system, {})[key] = _difference(base, one, settings["metric"])
-    rows = [[f"`{system}`", *(found.get(key, "") for key in sets)] for system, found in cells.items()]
+    rows = [[f"`{system}`", *(by_set.get(key, "") for key in sets)] for system, by_set in cells.items()]
     return _table(["system", *(name for name, _ in sets)], rows)
 
 

@@ -25,10 +25,10 @@ class Source:
     @functools.cached_property
     def lines(self) -> list[Line]:
         """Newest entries as lines of the board."""
-        found = store.read(self.results, thorough=False)
-        if found.refused:
-            raise UserError(f"{self.results}: {found.refused[0]}")
-        return records.lines(current(found.stored))
+        reading = store.read(self.results, thorough=False)
+        if reading.refused:
+            raise UserError(f"{self.results}: {reading.refused[0]}")
+        return records.lines(current(reading.stored))
 
     def chosen(self, settings: Mapping[str, str]) -> list[Line]:
         """Lines of a data set, protocol and systems (names or patterns, in this order).

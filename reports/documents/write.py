@@ -52,8 +52,8 @@ def update(root: Path, results: str, check: bool) -> list[str]:
 
 
 def _document(text: str, name: str, source: Source, check: bool, changed: list[str]) -> str:
-    found = [*_MARK.finditer(text)]
-    if len(found) != len(_BEGIN.findall(text)):
+    marks = [*_MARK.finditer(text)]
+    if len(marks) != len(_BEGIN.findall(text)):
         raise UserError(f"{name}: a mark `<!-- rows: … -->` without its end `<!-- rows: end -->`.")
 
     def part(match: re.Match[str]) -> str:
@@ -90,8 +90,8 @@ def make(call: str, source: Source, document: str, check: bool) -> str | None:
         raise UserError(f"{document}: `{call}`: {error}") from error
 
 
-def _completed(known: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    settings = {**known, **given}
+def _completed(known: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
+    settings = {**known, **new}
     missing = [key for key, value in settings.items() if value == ""]
     if missing:
         raise UserError(f"{missing[0]}=… is missing.")

@@ -64,31 +64,31 @@ def raw_cells(run: Run) -> list[RawCell]:
     Raises:
         UserError: there are none, or a file cannot be read as a cell.
     """
-    found = []
+    raw = []
     for path in sorted((run.path / "cells").glob("*.jsonl")):
         if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST_CELL:
             raise UserError(f"{path}: no plain file of at most {LARGEST_CELL >> 20} MiB; repeat the sweep's command.")
         content = cells.read(path.read_bytes())
         if content.unknown or content.header is None:
             raise UserError(f"{path}: {content.unknown or 'its first line is no header of a cell'}.")
-        found.append(RawCell(path, content.header, content))
-    if not found:
+        raw.append(RawCell(path, content.header, content))
+    if not raw:
         raise UserError(
             f"run={run.path}: no raw results (cells/*.jsonl) there; give the out= folder of a sweep with quality."
         )
-    return found
+    return raw
 
 
 def problems(run: Run, raw: Sequence[RawCell]) -> list[str]:
     """Everything that is wrong with a run, a sentence each."""
-    found: list[str] = []
+    several: list[str] = []
     for cell in raw:
         mine = [*_lines(cell), *_key(cell), *_whole_set(run, cell), *_weights(cell), *_clicks(cell)]
-        found += mine or [*_same_rows(run, cell), *_same_summary(run, cell)]
+        several += mine or [*_same_rows(run, cell), *_same_summary(run, cell)]
     listed = {(cell.header.variant, cell.header.dataset) for cell in raw}
     strangers = set(zip(run.clicks["variant"], run.clicks["dataset"], strict=True)) - listed
-    found += [f"clicks.parquet has rows of {v} on {d}, cells/ has none" for v, d in sorted(strangers)]
-    return found
+    several += [f"clicks.parquet has rows of {v} on {d}, cells/ has none" for v, d in sorted(strangers)]
+    return several
 
 
 def _lines(cell: RawCell) -> Iterator[str]:
@@ -151,9 +151,9 @@ def _whole_set(run: Run, cell: RawCell) -> Iterator[str]:
     configured = entry.get("samples")
     known = known_samples(header.dataset, str(header.dataset_config.get("_target_", "")))
     count = len(cell.finished)
-    for wanted, source in ((configured, "config.yaml"), (known, "the data set")):
-        if isinstance(wanted, int) and count != wanted:
-            yield f"{where}: cut sample set: {count} samples have episodes, {source} has {wanted}"
+    for expected, source in ((configured, "config.yaml"), (known, "the data set")):
+        if isinstance(expected, int) and count != expected:
+            yield f"{where}: cut sample set: {count} samples have episodes, {source} has {expected}"
             return
     if not isinstance(configured, int):
         yield f"{where}: config.yaml does not say how many samples the data set has; repeat the sweep's command"
@@ -248,7 +248,7 @@ def _same_rows(run: Run, cell: RawCell) -> Iterator[str]:
     for name in (n for n in _OF_CELL if n in one and n in two):
         different = ~((one[name] == two[name]) | (one[name].isna() & two[name].isna()))
         if different.any():
-            sample, click = two.index[different.to_numpy().argmax()]
+            sample, click = two.index[int(different.to_numpy().argmax())]
             there, here = one.loc[(sample, click), name], two.loc[(sample, click), name]
             yield (
                 f"{where}, sample {sample}, click {click}: {name} is {there} there and {here} in "
@@ -262,13 +262,13 @@ def _same_summary(run: Run, cell: RawCell) -> Iterator[str]:
     header = cell.header
     stored = run.summary[(run.summary["variant"] == header.variant) & (run.summary["dataset"] == header.dataset)]
     keys = ["size_bin", "metric"]
-    made = metrics.summarise(cell.rows(), header.protocol_record).set_index(keys)
-    if stored.duplicated(keys).any() or set(stored.set_index(keys).index) != set(made.index):
+    computed = metrics.summarise(cell.rows(), header.protocol_record).set_index(keys)
+    if stored.duplicated(keys).any() or set(stored.set_index(keys).index) != set(computed.index):
         yield f"summary.csv: {header.variant} on {header.dataset} has other metrics than its rows give"
         return
-    stored = stored.set_index(keys).loc[made.index]
+    stored = stored.set_index(keys).loc[computed.index]
     for column in ("value", "low", "high", "samples"):
-        for (size, metric), there, here in zip(made.index, stored[column], made[column], strict=True):
+        for (size, metric), there, here in zip(computed.index, stored[column], computed[column], strict=True):
             if not _equal(float(there), float(here)):
                 yield (
                     f"summary.csv: {header.variant} on {header.dataset}, {metric} ({size}): {column} is {there:.6g} "
@@ -289,8 +289,8 @@ def for_reviewers(run: Run, raw: Sequence[RawCell]) -> list[str]:
     for cell in raw:
         header, origin = cell.header, cell.origin
         if origin.weights_status in TRAINED:
-            said = f"rows say {origin.weights_status!r}; weights digest {origin.weights_digest}"
-            lines[f"{header.variant}: {said}: is it the file that the card names?"] = None
+            sentence = f"rows say {origin.weights_status!r}; weights digest {origin.weights_digest}"
+            lines[f"{header.variant}: {sentence}: is it the file that the card names?"] = None
         if any(o.dirty for o in cell.content.origins):
             lines[f"{header.variant} on {header.dataset}: made with code that was not committed"] = None
         if known_samples(header.dataset, str(header.dataset_config.get("_target_", ""))) is None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,8 @@ from harness.results.parquet import read_parquet
 from harness.scoring import metrics
 from reports.repository import naming
 from reports.repository.entry import FORM, ROW_COLUMNS, Entry, Verification, row_digest
+
+R = TypeVar("R")
 
 LARGEST_RECORD = 1 << 20
 LARGEST_FILE = 4 << 20
@@ -98,7 +101,7 @@ class Stored:
         """A metric with its interval, NaN where there is none; None where it was not measured."""
         if (size, metric) not in self.summary.index:
             return None
-        line = self.summary.loc[(size, metric)]
+        line = self.summary.loc[[(size, metric)]].iloc[0]
         return float(line["value"]), float(line["low"]), float(line["high"])
 
     def table(self, name: str) -> pd.DataFrame:
@@ -172,13 +175,13 @@ def read(path: str | Path, thorough: bool = True) -> Repository:
 
 def entries(path: Path) -> list[Entry]:
     """Records of a repository that can be read; an empty or missing folder has none."""
-    found = []
+    several = []
     for place in _places(path) if path.is_dir() else ():
         try:
-            found.append(open_entry(place, str(place.relative_to(path))).entry)
+            several.append(open_entry(place, str(place.relative_to(path))).entry)
         except Refused:
             continue
-    return found
+    return several
 
 
 def open_entry(folder: Path, where: str | None = None) -> Stored:
@@ -202,7 +205,7 @@ def open_entry(folder: Path, where: str | None = None) -> Stored:
     return Stored(folder, entry, _record(verified, Verification) if verified.exists() else None)
 
 
-def _record(path: Path, kind: type) -> object:
+def _record(path: Path, kind: type[R]) -> R:
     if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST_RECORD:
         raise Refused(f"{path.name} is no plain file of at most {LARGEST_RECORD >> 20} MiB")
     try:
@@ -241,12 +244,14 @@ def _hold(one: Stored) -> None:
 
 def _same_summary(one: Stored) -> None:
     """Every number of summary.csv, made anew from the rows."""
-    made = metrics.summarise(one.clicks, one.entry.protocol_record).set_index(["size_bin", "metric"])
+    computed = metrics.summarise(one.clicks, one.entry.protocol_record).set_index(["size_bin", "metric"])
     stored = one.summary
-    if set(made.index) != set(stored.index) or not stored.index.is_unique:
+    if set(computed.index) != set(stored.index) or not stored.index.is_unique:
         raise Refused("summary.csv has other metrics than the rows give")
     for column in ("value", "low", "high"):
-        wrong = ~np.isclose(stored.loc[made.index, column], made[column].astype(float), rtol=1e-9, equal_nan=True)
+        wrong = ~np.isclose(
+            stored.loc[computed.index, column], computed[column].astype(float), rtol=1e-9, equal_nan=True
+        )
         if wrong.any():
-            size, metric = made.index[int(wrong.argmax())]
+            size, metric = computed.index[int(wrong.argmax())]
             raise Refused(f"summary.csv: {column} of {metric} ({size}) is not what the rows give")

@@ -70,10 +70,10 @@ def submit(path: str | Path, to: str | Path) -> Submission:
     """
     run = read(path)
     raw = checks.raw_cells(run)
-    found = checks.problems(run, raw)
-    if found:
-        more = f" And {len(found) - 1} more: {'; '.join(found[1:4])}." if len(found) > 1 else ""
-        raise UserError(f"refused: {found[0]}.{more} Nothing was copied.")
+    refusals = checks.problems(run, raw)
+    if refusals:
+        more = f" And {len(refusals) - 1} more: {'; '.join(refusals[1:4])}." if len(refusals) > 1 else ""
+        raise UserError(f"refused: {refusals[0]}.{more} Nothing was copied.")
     drafts = [_draft(run, cell) for cell in raw]
     repository = Path(to).expanduser().absolute()
     try:

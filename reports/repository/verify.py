@@ -32,9 +32,9 @@ def verify(path: str | Path, repository: str | Path) -> list[tuple[Stored, Verif
     """
     run = read(path)
     raw = checks.raw_cells(run)
-    found = checks.problems(run, raw)
-    if found:
-        raise UserError(f"refused: {found[0]}. Nothing was marked.")
+    refusals = checks.problems(run, raw)
+    if refusals:
+        raise UserError(f"refused: {refusals[0]}. Nothing was marked.")
     stored = store.read(repository).stored
     results: list[tuple[Stored, Verification | None, str]] = []
     for cell in raw:

@@ -62,11 +62,11 @@ def steps(values: Sequence[float], logarithmic: bool = False, seed: int = 0) -> 
     p_values = [
         _p_value(series[before:after], rng) for before, after in zip(ends[:-2], ends[2:], strict=True)
     ]  # fmt: skip
-    found = []
+    several = []
     for place, before, after, p in zip(places, ends[:-2], ends[2:], holm(p_values), strict=True):
         if p < ALPHA:
-            found.append(Step(place, _median(values[before:place]), _median(values[place:after]), p))
-    return found
+            several.append(Step(place, _median(values[before:place]), _median(values[place:after]), p))
+    return several
 
 
 def _noise(series: np.ndarray) -> float:

@@ -43,21 +43,21 @@ def gate(base: str | Path, head: str | Path) -> Verdict:
     if is_repository(base) != is_repository(head):
         raise UserError(f"gate: base={base} and head={head}: give two runs or two repositories, not one of each.")
     one, two = runs_of(base, "base"), runs_of(head, "head")
-    found: list[Conclusion] = []
+    conclusions: list[Conclusion] = []
     if len(one) == len(two) == 1:
-        found = [conclude(one[0], two[0])]
+        conclusions = [conclude(one[0], two[0])]
     else:
         named = {run.name: run for run in two}
-        found = [conclude(run, named[run.name]) for run in one if run.name in named]
+        conclusions = [conclude(run, named[run.name]) for run in one if run.name in named]
         missing = [run.name for run in one if run.name not in named]
-        if not found:
+        if not conclusions:
             raise UserError(f"gate: base={base} and head={head} have no protocol on a kind of machine in common.")
         lost = tuple(f"not compared: only base has {text}" for text in missing)
-        found.append(Conclusion((), lost, 0, ()))
+        conclusions.append(Conclusion((), lost, 0, ()))
     return Verdict(
-        tuple(line for c in found for line in c.worse),
-        tuple(line for c in found for line in c.undecided),
-        sum(c.judged for c in found),
+        tuple(line for c in conclusions for line in c.worse),
+        tuple(line for c in conclusions for line in c.undecided),
+        sum(c.judged for c in conclusions),
     )
 
 

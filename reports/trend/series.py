@@ -67,15 +67,15 @@ def of_runs(runs: Sequence[Run]) -> list[Series]:
 
     Times are of one kind of machine and one condition; quality is of one data set (by content) and set of rules.
     """
-    found: dict[tuple[str, str, bool], list[Point]] = {}
+    points_of: dict[tuple[str, str, bool], list[Point]] = {}
     facts: dict[tuple[str, str, bool], tuple[str, int, str]] = {}
     for run in runs:
         for key, value, fact in [*_quality(run), *_times(run)]:
-            found.setdefault(key, []).append(Point(f"{name(run)}, {age(run)}", value))
+            points_of.setdefault(key, []).append(Point(f"{name(run)}, {age(run)}", value))
             facts[key] = fact
     return [
         Series(key[0], key[1], tuple(points), facts[key][0], facts[key][1], key[2], facts[key][2])
-        for key, points in found.items()
+        for key, points in points_of.items()
         if len(points) > 1
     ]
 
@@ -107,13 +107,13 @@ def table(series: Sequence[Series]) -> Table:
     """A row for each change, then one for each series without."""
     rows = []
     for one in series:
-        found = one.steps()
-        for step in found:
+        steps = one.steps()
+        for step in steps:
             p = one.points[step.at]
             word = "worse" if one.worse(step) else "better"
             values = (Value(step.before, digits=one.digits), Value(step.after, digits=one.digits))
             rows.append(Row((one.system, one.what, p.label, *values, Value(step.p_value, digits=4), word)))
-        if not found:
+        if not steps:
             level = Value(float(sorted(one.values)[len(one.values) // 2]), digits=one.digits)
             word = "no change shown" if one.long_enough else f"too few results to tell ({len(one.points)})"
             rows.append(Row((one.system, one.what, "–", level, Value(missing="–"), Value(missing="–"), word)))
@@ -136,6 +136,6 @@ def table(series: Sequence[Series]) -> Table:
 def exit_code(series: Sequence[Series]) -> int:
     """1: some last level is worse than the one before; 3: no series is long enough to tell; 0 otherwise."""
     last = [(one, one.steps()[-1:]) for one in series]
-    if any(one.worse(step) for one, found in last for step in found):
+    if any(one.worse(step) for one, steps in last for step in steps):
         return EXIT_FAILURES
     return 0 if any(one.long_enough for one in series) else EXIT_UNDECIDED

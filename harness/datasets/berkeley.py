@@ -18,19 +18,10 @@ class Berkeley(FileDataset):
     GrabCut.
     """
 
+    called = "berkeley"
     layout = "images/NAME.jpg with masks/NAME.png (several objects of one image: masks/NAME#1.png, masks/NAME#2.png)"
     parts = ("images", "masks")
     rule = Rule(above=128, ignore=128)
-
-    def __init__(
-        self,
-        root: str | None,
-        limit: int | None = None,
-        shard: str | None = None,
-        name: str = "berkeley",
-        note: str = "",
-    ):
-        super().__init__(root, limit, shard, name, note)
 
     def listing(self) -> Listing:
         """One entry per mask, and one with its problem per image without a mask."""

@@ -10,27 +10,18 @@ import numpy as np
 
 from harness.datasets.files import FileDataset
 from harness.datasets.masks import Rule
-from harness.datasets.pairs import Listing, by_stem, pair, pairs_by_stem
-from harness.datasets.split_list import read_split
+from harness.datasets.pairs import Listing, by_stem, pairs_by_stem
+from harness.datasets.split_list import listed_pairs
 
 
 class Davis(FileDataset):
     """RITM's package: `img/*.jpg` with `gt/*.png`; any channel above 0 is object. Arguments:
     `FileDataset`."""
 
+    called = "davis"
     layout = "img/NAME.jpg with gt/NAME.png"
     parts = ("img", "gt")
     rule = Rule(above=0)
-
-    def __init__(
-        self,
-        root: str | None,
-        limit: int | None = None,
-        shard: str | None = None,
-        name: str = "davis",
-        note: str = "",
-    ):
-        super().__init__(root, limit, shard, name, note)
 
     def listing(self) -> Listing:
         """Pairs by stem."""
@@ -44,29 +35,15 @@ class DavisFocusCut(FileDataset):
     Arguments: `FileDataset`.
     """
 
+    called = "davis_focuscut"
     layout = "img/NAME.jpg with gt/NAME.png (object 1, ignored 255), names in list/val.txt"
     parts = ("img", "gt", "list/val.txt")
     rule = Rule(above=0, ignore=255, indices=True)
 
-    def __init__(
-        self,
-        root: str | None,
-        limit: int | None = None,
-        shard: str | None = None,
-        name: str = "davis_focuscut",
-        note: str = "",
-    ):
-        super().__init__(root, limit, shard, name, note)
-
     def listing(self) -> Listing:
         """The names of the split file."""
         images, masks = by_stem(self.root / "img"), by_stem(self.root / "gt")
-        return Listing(
-            [
-                pair(n, images.of(n), masks.of(n), f"img/{n}.*", f"gt/{n}.*", masks.nearest(n, images))
-                for n in read_split(self.root / "list" / "val.txt", images, masks)
-            ]
-        )
+        return Listing(listed_pairs(self.root / "list" / "val.txt", images, masks, "img/{}.*", "gt/{}.*"))
 
     def why_empty(self, rule: Rule, values: np.ndarray) -> str:
         """Masks of 0 and 255 come from the other package."""

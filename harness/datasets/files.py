@@ -23,7 +23,7 @@ from harness.text import printable
 
 
 class FileDataset:
-    """A data set on disk; a layout gives `layout`, `parts` and `listing()`.
+    """A data set on disk; a layout gives `called`, `layout`, `parts` and `listing()`.
 
     Nothing is opened before it is needed: the constructor looks at the folders, `names` lists them, `load` reads one
     pair.
@@ -32,19 +32,28 @@ class FileDataset:
         root: folder of the data set; `fetched:NAME` is where `python -m harness.fetch data=NAME` put it.
         limit: at most so many samples, evenly spread over the sorted names; the same ones every time.
         shard: "i/n" with i from 1: every n-th of the samples that `limit` left; the shards are disjoint.
-        name: what the tables call it.
+        name: what the tables call it; None: its own name.
         note: shown beside the name in every table.
 
     Raises:
         UserError: no root, or it does not have the expected folders.
     """
 
+    called = ""
+    """Name where none is given."""
     layout = ""
     parts: Sequence[str] = ()
     rule = Rule()
 
-    def __init__(self, root: str | None, limit: int | None, shard: str | None, name: str, note: str):
-        self.name = printable(str(name))
+    def __init__(
+        self,
+        root: str | None,
+        limit: int | None = None,
+        shard: str | None = None,
+        name: str | None = None,
+        note: str = "",
+    ):
+        self.name = printable(str(self.called if name is None else name))
         self.note = note
         self.limit = check_limit(limit)
         self.shard = parse_shard(shard)

@@ -11,19 +11,10 @@ class GrabCut(FileDataset):
     """`data_GT/*` with `boundary_GT/*` of the same stem; object above 128, 128 ignored. Arguments:
     `FileDataset`."""
 
+    called = "grabcut"
     layout = "data_GT/NAME.jpg (or .bmp) with boundary_GT/NAME.bmp (or .png)"
     parts = ("data_GT", "boundary_GT")
     rule = Rule(above=128, ignore=128)
-
-    def __init__(
-        self,
-        root: str | None,
-        limit: int | None = None,
-        shard: str | None = None,
-        name: str = "grabcut",
-        note: str = "",
-    ):
-        super().__init__(root, limit, shard, name, note)
 
     def listing(self) -> Listing:
         """Pairs by stem."""

@@ -6,8 +6,8 @@ from __future__ import annotations
 from harness.datasets.files import FileDataset
 from harness.datasets.instances import instance_entries
 from harness.datasets.masks import Rule
-from harness.datasets.pairs import Listing, by_stem, pair
-from harness.datasets.split_list import read_split
+from harness.datasets.pairs import Listing, by_stem
+from harness.datasets.split_list import listed_pairs
 
 
 class PascalVoc(FileDataset):
@@ -41,15 +41,6 @@ class PascalVoc(FileDataset):
     def listing(self) -> Listing:
         """One entry per instance of the split; opens each mask once, and remembers what it held."""
         images, masks = by_stem(self.root / "JPEGImages"), by_stem(self.root / "SegmentationObject")
-        pairs = [
-            pair(
-                n,
-                images.of(n),
-                masks.of(n),
-                f"JPEGImages/{n}.jpg",
-                f"SegmentationObject/{n}.png",
-                masks.nearest(n, images),
-            )
-            for n in read_split(self.root / "ImageSets" / "Segmentation" / f"{self.split}.txt", images, masks)
-        ]
+        split = self.root / "ImageSets" / "Segmentation" / f"{self.split}.txt"
+        pairs = listed_pairs(split, images, masks, "JPEGImages/{}.jpg", "SegmentationObject/{}.png")
         return Listing(list(instance_entries(pairs, ignore=255)))

@@ -9,9 +9,9 @@ from scipy.io import loadmat
 
 from harness.datasets.files import FileDataset
 from harness.datasets.instances import instance_entries
-from harness.datasets.pairs import Entry, Listing, by_stem, pair
+from harness.datasets.pairs import Entry, Listing, by_stem
 from harness.datasets.problems import Unreadable
-from harness.datasets.split_list import read_split
+from harness.datasets.split_list import listed_pairs
 
 
 class Sbd(FileDataset):
@@ -40,10 +40,7 @@ class Sbd(FileDataset):
     def listing(self) -> Listing:
         """One entry per instance of the split; opens each .mat once, and remembers what it held."""
         images, masks = by_stem(self.root / "img"), by_stem(self.root / "inst", (".mat",))
-        pairs = [
-            pair(n, images.of(n), masks.of(n), f"img/{n}.jpg", f"inst/{n}.mat", masks.nearest(n, images))
-            for n in read_split(self.root / f"{self.split}.txt", images, masks)
-        ]
+        pairs = listed_pairs(self.root / f"{self.split}.txt", images, masks, "img/{}.jpg", "inst/{}.mat")
         return Listing(list(instance_entries(pairs, _instances, kind="sbd instances and areas")))
 
     def read_values(self, entry: Entry) -> np.ndarray:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.datasets.pairs import IMAGE_ENDINGS, Stems
+from harness.datasets.pairs import IMAGE_ENDINGS, Entry, Stems, pair
 from harness.errors import UserError
 from harness.text import sample_name
 
@@ -44,6 +44,28 @@ def read_split(path: Path, *known: Stems) -> list[str]:
     if not names:
         raise UserError(f"{path}: the split file is empty; {_WHAT}.")
     return list(dict.fromkeys(names))
+
+
+def listed_pairs(path: Path, images: Stems, masks: Stems, wanted_image: str, wanted_mask: str) -> list[Entry]:
+    """One entry per name of a split file, in its order.
+
+    Args:
+        wanted_image, wanted_mask: what should be there, with {} for the name, as "img/{}.jpg"; for messages.
+
+    Raises:
+        UserError: as `read_split`.
+    """
+    return [
+        pair(
+            name,
+            images.of(name),
+            masks.of(name),
+            wanted_image.replace("{}", name),
+            wanted_mask.replace("{}", name),
+            masks.nearest(name, images),
+        )
+        for name in read_split(path, images, masks)
+    ]
 
 
 def _candidates(line: str) -> Iterator[str]:

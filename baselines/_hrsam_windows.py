@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines._images import up_to_multiple
-from baselines._vit import CHUNK_TOKENS, Mlp, merge_heads
+from baselines._vit import CHUNK_TOKENS, merge_heads
 from inter2former.encoders.hrsam import rotate
-from inter2former.encoders.linear import Linear
+from inter2former.encoders.linear import Linear, Mlp
 
 DIM, HEADS = 768, 12
 WINDOW = 16

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from baselines._images import up_to_multiple
 from baselines._sam_prompts import sam_neck
-from baselines._vit import Mlp, merge_heads, unwindows, windows
-from inter2former.encoders.linear import Linear
+from baselines._vit import merge_heads, unwindows, windows
+from inter2former.encoders.linear import Linear, Mlp
 
 HEAD = 32
 """Width of an attention head."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inter2former.encoders.linear import Linear
+from inter2former.encoders.linear import Linear, Mlp
 
 CHUNK_TOKENS = 1024
 """Tokens of an MLP worked on together: enough for full matrix-product speed, few enough to stay in cache."""
@@ -35,19 +35,6 @@ class Attention(nn.Module):
 def merge_heads(x: Tensor) -> Tensor:
     """Return (batch, heads, tokens, head width) as (batch * tokens, C)."""
     return x.transpose(1, 2).reshape(x.shape[0] * x.shape[2], -1)
-
-
-class Mlp(nn.Module):
-    """Two linear layers with the exact GELU between them."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = Linear(dim, hidden)
-        self.fc2 = Linear(hidden, dim)
-
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        """Return residual + fc2(gelu(fc1(x))) for x, residual (N, dim)."""
-        return self.fc2(self.fc1(x, gelu=True), residual=residual)
 
 
 class Block(nn.Module):

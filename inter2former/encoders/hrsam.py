@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inter2former.encoders.linear import Linear
+from inter2former.encoders.linear import Linear, Mlp
 from inter2former.encoders.precision import check_precision, compute_type, precision_error
 from inter2former.encoders.windows import WINDOW, Group, Plan, plan_windows
 
@@ -101,19 +101,6 @@ class WindowAttention(nn.Module):
                 query = torch.cat([query, padded[2].expand(windows, -1, -1, -1)], dim=2)
         out = F.scaled_dot_product_attention(query, key, value)[:, :, :cells]
         return out.transpose(1, 2).reshape(-1, dim)
-
-
-class Mlp(nn.Module):
-    """Two linear layers with the exact GELU between them."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = Linear(dim, hidden)
-        self.fc2 = Linear(hidden, dim)
-
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        """Return residual + fc2(gelu(fc1(x))) for x, residual (N, dim)."""
-        return self.fc2(self.fc1(x, gelu=True), residual=residual)
 
 
 class Block(nn.Module):

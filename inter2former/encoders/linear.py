@@ -86,3 +86,16 @@ class Linear(nn.Linear):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the packed copy out of pickles and deep copies."""
         return {key: value for key, value in self.__dict__.items() if key != "_packed"}
+
+
+class Mlp(nn.Module):
+    """Two linear layers with the exact GELU between them."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = Linear(dim, hidden)
+        self.fc2 = Linear(hidden, dim)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """Return residual + fc2(gelu(fc1(x))) for x, residual (N, dim)."""
+        return self.fc2(self.fc1(x, gelu=True), residual=residual)

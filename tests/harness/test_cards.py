@@ -150,6 +150,10 @@ def test_help_and_show_read_the_cards(capsys: pytest.CaptureFixture[str]) -> Non
         (("SBD",), "PascalVOC", "images"),
         (("COCO", "SBD"), "pascal_voc", "images"),
         (("SA-1B", "HQSeg-44K"), "ecssd200", "images"),
+        (("SA-1B", "HQSeg-44K"), "duts_val250", "images"),
+        (("SA-1B", "HQSeg-44K"), "hqseg44k", "part"),
+        (("ImageNet", "DUTS"), "duts_val250", "part"),
+        (("ImageNet", "DUTS"), "ecssd200", ""),
         (("COCO", "LVIS"), "grabcut", ""),
         (None, "SBD", ""),
         ((), "SBD", ""),
@@ -182,7 +186,7 @@ def test_sizes_of_the_published_evaluation() -> None:
 
 
 def test_a_table_marks_weights_that_saw_the_images() -> None:
-    """SAM-HQ's official weights saw ECSSD (a part of HQSeg-44K); SAM's did not, and untrained ones saw nothing."""
+    """SAM-HQ's official weights saw ECSSD and DUTS (parts of HQSeg-44K); SAM's did not; untrained ones saw nothing."""
     variants = {
         "hq": {"_target_": "baselines.sam.SamHQ", "model": "vit_b"},
         "sam": {"_target_": "baselines.sam.Sam", "model": "vit_b"},
@@ -194,6 +198,7 @@ def test_a_table_marks_weights_that_saw_the_images() -> None:
     found = {(v, d): systems.seen_in_training(run, v, d) for v in variants for d in ("ecssd200", "duts_val250")}  # type: ignore[arg-type]
     assert {key: kind for key, kind in found.items() if kind} == {
         ("hq", "ecssd200"): "images",
+        ("hq", "duts_val250"): "images",
         ("lite", "duts_val250"): "part",
     }
     run.status = lambda _: "untrained"

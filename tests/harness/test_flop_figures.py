@@ -210,6 +210,19 @@ FIGURES = [
 ]
 
 
+# No GMACs in any specification: the larger ViTs of SAM and SAM-HQ (their parameters: tests/baselines/
+# test_sam_weights.py), SAM 3's tracker (test_sam2.py). Ours: tests above, tests/inter2former, test_lite.py.
+UNSPECIFIED = {"sam_vit_l", "sam_vit_h", "sam_hq_vit_l", "sam_hq_vit_h", "sam3_tracker"}
+OURS = {"inter2former_vit_b", "inter2former_lite", "dense_lite", "sam_lite"}
+WITHOUT_NETWORK = {"opencv_grabcut", "geodesic"}
+
+
+def test_every_system_has_its_figure_here_or_none_was_specified():
+    listed = {name for name, *_ in FIGURES}
+    assert listed | UNSPECIFIED | OURS | WITHOUT_NETWORK == set(Config().options("variant"))
+    assert not listed & (UNSPECIFIED | OURS | WITHOUT_NETWORK)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size", "image_gmacs", "click_gmacs"), FIGURES)
 def test_baselines_have_the_figures_of_their_specifications(name, size, image_gmacs, click_gmacs):

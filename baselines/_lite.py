@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from baselines import _weights
 from baselines._images import MEAN, STD, bilinear, normalised, pad_to, up_to_multiple
+from baselines._segmenter import NetworkSegmenter
+from baselines._weights import Net
 from inter2former import batched, weightfiles
 from inter2former.encoders.precision import check_precision
 from inter2former.training import initial_entries, pretrained_entries
@@ -127,10 +129,7 @@ def _read(path: Path, name: str, module: nn.Module) -> tuple[dict[str, Tensor], 
     return state, file.metadata.get("weights_status", _weights.RELEASED)
 
 
-Net = TypeVar("Net", bound=nn.Module)
-
-
-class LiteSegmenter(Generic[Net]):
+class LiteSegmenter(NetworkSegmenter[Net]):
     """What the lite segmenters do alike.
 
     Args:
@@ -160,12 +159,8 @@ class LiteSegmenter(Generic[Net]):
         kind = type(self)
         # Any: which network it is, only the subclass knows.
         module: Any
-        module, self.weights_status = build(
-            lambda: kind.network(precision), weights, seed, kind.title, kind.initial, kind.packaged
-        )
-        self.module: Net = module
-        self.parameters = _weights.count(module)
-        self.weights_digest = _weights.digest(module)
+        module, status = build(lambda: kind.network(precision), weights, seed, kind.title, kind.initial, kind.packaged)
+        super().__init__(module, status)
         self.encoder_key = f"{self.shared()} {target_size} {precision}"
 
     @classmethod
@@ -178,10 +173,6 @@ class LiteSegmenter(Generic[Net]):
     def shared(self) -> str:
         """Name and digest of all that an embedding depends on."""
         raise NotImplementedError
-
-    def save(self, path: str) -> None:
-        """Write the weights to a .safetensors file that `weights` takes back."""
-        _weights.save(self.module, path, self.weights_status)
 
 
 class LiteTrainee(Generic[Net]):

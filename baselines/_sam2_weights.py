@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines import _weights
 from baselines._sam2_build import complete
+from baselines._weights import Net
 
 VIDEO_ONLY = (
     # official names
@@ -87,7 +88,7 @@ _RULES = tuple(
 _POINTS, _TABLE = "prompt_encoder.point_embeddings.{}.weight", "prompt_encoder.point_embed.weight"
 
 
-def prepare(build: Callable[[], nn.Module], weights: str | None, seed: int, name: str) -> tuple[nn.Module, str]:
+def prepare(build: Callable[[], Net], weights: str | None, seed: int, name: str) -> tuple[Net, str]:
     """Return the module in eval mode without gradients, and its weights status.
 
     Raises:

@@ -11,12 +11,18 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from baselines import _weights
 from baselines._images import bilinear, check_image, mask_logits, mask_plane, normalised, pad_to
 from baselines._sam_net import PATCH, Encoded, SamNet
 from baselines._sam_prompts import click_tensors
+from baselines._segmenter import NetworkSegmenter
 
 MULTIMASK = ("every", "first", "never")
+
+
+def check_multimask(multimask: str, title: str) -> None:
+    """Raise ValueError unless it is one of the three rules by which SAM and its successors choose among masks."""
+    if multimask not in MULTIMASK:
+        raise ValueError(f"{title} multimask={multimask!r}: choose every, first or never")
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Embedding:
     frame: Frame
 
 
-class SamSegmenter:
+class SamSegmenter(NetworkSegmenter[SamNet]):
     """Segmenter: a network of SAM's kind by clicks.
 
     Args:
@@ -70,34 +76,26 @@ class SamSegmenter:
 
     def __init__(
         self,
-        make: Callable[[], tuple[nn.Module, str]],
+        make: Callable[[], tuple[SamNet, str]],
         title: str,
         feedback: bool,
         multimask: str,
         threshold: float,
         size: int,
     ) -> None:
-        if multimask not in MULTIMASK:
-            raise ValueError(f"{title} multimask={multimask!r}: choose every, first or never")
+        check_multimask(multimask, title)
         if size < PATCH or size % PATCH:
             raise ValueError(f"{title} size={size}: must be a positive multiple of {PATCH}")
         self.size, self.feedback, self.multimask = size, bool(feedback), multimask
         self.threshold = float(threshold)
-        module, self.weights_status = make()
-        assert isinstance(module, SamNet)
-        self.module = module
-        self.parameters = _weights.count(module)
-        self.weights_digest = _weights.digest(module)
+        module, status = make()
+        super().__init__(module, status)
         self.encoder_key = f"{title} {self.weights_digest} {size}"
         self.parts: dict[str, nn.Module] = {
             "encoder": module.encoder,
             "prompt": module.prompt_encoder,
             "decoder": module.mask_decoder,
         }
-
-    def save(self, path: str) -> None:
-        """Write the weights to a .safetensors file that `weights` takes back."""
-        _weights.save(self.module, path, self.weights_status)
 
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> Embedding:

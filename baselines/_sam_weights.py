@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines import _weights
+from baselines._weights import Net
 
 # Transformers has the one random matrix under two names; files may hold either or both.
 _CODES = ("shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding")
@@ -74,7 +75,7 @@ _PERCEPTRONS = tuple(
 )
 
 
-def prepare(build: Callable[[], nn.Module], weights: str | None, seed: int, name: str) -> tuple[nn.Module, str]:
+def prepare(build: Callable[[], Net], weights: str | None, seed: int, name: str) -> tuple[Net, str]:
     """Return the module in eval mode without gradients, and its weights status.
 
     Raises:

@@ -8,7 +8,7 @@ import math
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -20,7 +20,7 @@ UNTRAINED, RELEASED = "untrained", "released"
 _STATUS = "weights_status"
 
 Initial = Callable[[tuple[int, ...], torch.Generator], Tensor]
-
+Net = TypeVar("Net", bound=nn.Module)
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Names and shapes of a file's tensors."""
@@ -39,14 +39,14 @@ class WeightsError(ValueError):
 
 
 def prepare(
-    build: Callable[[], nn.Module],
+    build: Callable[[], Net],
     weights: str | Path | None,
     seed: int,
     name: str,
     initial: Mapping[str, Initial] | None = None,
     derived: tuple[str, ...] = (),
     named: Named | None = None,
-) -> tuple[nn.Module, str]:
+) -> tuple[Net, str]:
     """Return a module in eval mode without gradients, and its weights status.
 
     Args:

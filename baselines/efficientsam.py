@@ -14,6 +14,7 @@ from baselines import _weights
 from baselines._efficientsam_decoder import FILLER, EfficientDecoder, PointEncoder
 from baselines._images import bilinear, check_image
 from baselines._sam_prompts import sam_neck
+from baselines._segmenter import NetworkSegmenter
 from baselines._vit import Block, PatchEmbed
 
 PATCH, DEPTH, TABLE_SIDE = 16, 12, 14
@@ -97,7 +98,7 @@ def prepare(image: np.ndarray, size: int = 1024) -> Tensor:
     return (bilinear(planes, size, size) - mean) / std
 
 
-class EfficientSam:
+class EfficientSam(NetworkSegmenter[EfficientSamNet]):
     """Segmenter: EfficientSAM by clicks.
 
     The answer depends on the set of clicks only: there is no previous mask. Negative clicks are points without an
@@ -134,13 +135,10 @@ class EfficientSam:
             raise ValueError(f"EfficientSam size={size}: must be a positive multiple of {PATCH}")
         self.points, self.size = int(points), size
         self.threshold = AT_ZERO if threshold is None else float(threshold)
-        module, self.weights_status = _weights.prepare(
+        module, status = _weights.prepare(
             lambda: EfficientSamNet(WIDTHS[model]), weights, seed, f"EfficientSAM {model}", _INITIAL
         )
-        assert isinstance(module, EfficientSamNet)
-        self.module = module
-        self.parameters = _weights.count(module)
-        self.weights_digest = _weights.digest(module)
+        super().__init__(module, status)
         self.encoder_key = f"EfficientSam {self.weights_digest} {size}"
         self.parts: dict[str, nn.Module] = {
             "encoder": module.image_encoder,
@@ -152,10 +150,6 @@ class EfficientSam:
     def would_fit(shapes: _weights.Shapes, model: str = "ti", **_: Any) -> bool:
         """Whether a file with these tensors is one of this network's."""
         return _weights.fits(shapes, _weights.skeleton(EfficientSamNet, WIDTHS[model]))
-
-    def save(self, path: str) -> None:
-        """Write the weights to a .safetensors file that `weights` takes back."""
-        _weights.save(self.module, path, self.weights_status)
 
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> Embedding:

@@ -19,7 +19,8 @@ from baselines._focal_refiner import Refiner
 from baselines._hrnet import HRNet
 from baselines._images import bilinear, mask_plane
 from baselines._segformer import SIZES, SegFormer
-from baselines._zoom import Embedding, Kept, Point, Region, draw_discs, normalise
+from baselines._zoom import Embedding, Point, Region, draw_discs, normalise
+from baselines._zoom_episode import ZoomSegmenter, ZoomSession
 from baselines.ritm import Scale
 
 REFINER_RADIUS = 5
@@ -91,7 +92,7 @@ class FocalClickNet(nn.Module):
         return bilinear(logits, size, size, align_corners=True), features
 
 
-class FocalClick:
+class FocalClick(ZoomSegmenter[FocalClickNet]):
     """Segmenter: FocalClick.
 
     Args:
@@ -133,17 +134,14 @@ class FocalClick:
         self.model, self.size, self.threshold = model, size, float(threshold)
         self.radius = ARCHITECTURES[model].radius
         self.target_expansion, self.focus_expansion = target_expansion, focus_expansion
-        module, self.weights_status = _weights.prepare(
+        module, status = _weights.prepare(
             lambda: FocalClickNet(model),
             weights,
             seed,
             f"FocalClick {model}",
             {"scale": lambda shape, _: torch.full(shape, 0.05)},
         )
-        assert isinstance(module, FocalClickNet)
-        self.module = module
-        self.parameters = _weights.count(module)
-        self.weights_digest = _weights.digest(module)
+        super().__init__(module, status)
         self.encoder_key = "focalclick image"  # no network before the first click: all variants share it
         self.parts: dict[str, nn.Module] = {"coarse": module.feature_extractor, "refiner": module.refiner}
         if not isinstance(module.feature_extractor, SegFormer):
@@ -154,43 +152,27 @@ class FocalClick:
         """Whether a file with these tensors is one of this network's."""
         return _weights.fits(shapes, _weights.skeleton(FocalClickNet, model))
 
-    def save(self, path: str) -> None:
-        """Write the weights to a .safetensors file that `weights` takes back."""
-        _weights.save(self.module, path, self.weights_status)
-
-    def encode(self, image: np.ndarray) -> Embedding:
-        """Turn (H, W, 3) uint8 RGB into planes."""
-        return _zoom.keep(image)
-
     def start(self, embedding: Embedding) -> Session:
         """Begin an episode."""
         return Session(self, embedding)
 
 
-class Session:
+class Session(ZoomSession):
     """One episode.
 
     Attributes:
-        previous: (1, 1, H, W) last probabilities, which the coarse network gets.
         source: (H, W) map whose object the next target crop surrounds: the last probabilities, or the merged mask.
-        region: target crop in force; None before the first.
         old: (H, W) bool, last mask of an episode that began from a given one; None in all other episodes.
         view, focus: boxes of the last click's coarse network and refiner.
     """
 
     def __init__(self, segmenter: FocalClick, embedding: Embedding) -> None:
-        self.segmenter, self.image = segmenter, embedding.image
-        self.points: list[Point] = []
-        self.previous = torch.zeros(1, 1, *self.image.shape[2:])
+        super().__init__(embedding)
+        self.segmenter = segmenter
         self.source: Tensor | None = None
-        self.region: Region | None = None
         self.old: np.ndarray | None = None
         self.view: Box = (0, self.image.shape[2], 0, self.image.shape[3])
         self.focus: Box = self.view
-        size = segmenter.size
-        self._seen = Kept(
-            lambda region: normalise(_zoom.cut(self.image, region or _zoom.whole(*self.image.shape[2:]), (size, size)))
-        )
 
     def start_from(self, mask: np.ndarray) -> None:
         """Begin from an (H, W) bool mask; every later answer changes it in one connected part only."""
@@ -198,7 +180,7 @@ class Session:
 
     def replace_prediction(self, mask: np.ndarray) -> None:
         """Take an (H, W) bool mask for the last answer."""
-        self.previous = mask_plane(mask)
+        super().replace_prediction(mask)
         self.source = self.previous[0, 0]
         if self.old is not None:
             self.old = np.asarray(mask, dtype=bool).copy()
@@ -209,8 +191,7 @@ class Session:
 
         In an episode that began from a mask, pixels that the merge decided otherwise are 0 or 1.
         """
-        if click is not None:
-            self.points.append((float(click[0]), float(click[1]), bool(click[2])))
+        self._note(click)
         coarse, features, logits = self._run_coarse()
         probability = self._run_refiner(coarse, features, logits)
         self.previous = probability
@@ -235,7 +216,7 @@ class Session:
         points = _into(self.points, _box(crop), owner.size)
         discs = draw_discs(points, *size, owner.radius)[None]
         prompts = torch.cat([_zoom.cut(self.previous, crop, size), discs], dim=1)
-        coarse, features = owner.module.coarse(self._seen.get(crop), prompts)
+        coarse, features = owner.module.coarse(self._images.get(crop), prompts)
         probability = bilinear(torch.sigmoid(coarse), *_zoom.extent(crop), align_corners=True)
         if self.region is not None:
             probability = _zoom.paste(probability, self.region, height, width)
@@ -265,6 +246,10 @@ class Session:
         self.old = merge(self.old, new, place)
         self.source = mask_plane(self.old)[0, 0]  # the network's next input stays what it answered itself
         return np.where(new == self.old, scores, self.old).astype(np.float32)
+
+    def _network_image(self, region: Region | None) -> Tensor:
+        size = (self.segmenter.size, self.segmenter.size)
+        return normalise(_zoom.cut(self.image, region or _zoom.whole(*self.image.shape[2:]), size))
 
     def _last_place(self) -> tuple[int, int] | None:
         return (int(self.points[-1][0]), int(self.points[-1][1])) if self.points else None

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from skimage.graph import MCP_Geometric
 
+from baselines._classical import Classical, shrink, working_place
 from baselines._images import check_image
 
 _FLOOR = 1e-3  # keeps likelihoods of colours that nobody clicked apart from 0
@@ -25,7 +26,7 @@ class _Photo:
     shape: tuple[int, int]  # of the image
 
 
-class Geodesic:
+class Geodesic(Classical):
     """Nearest kind of click by geodesic distance.
 
     Args:
@@ -39,12 +40,6 @@ class Geodesic:
     Raises:
         ValueError: an argument out of range.
     """
-
-    threshold = 0.0
-    weights_status = "no weights"
-    weights_digest = ""
-    parameters = 0
-    module = None
 
     def __init__(
         self,
@@ -71,12 +66,7 @@ class Geodesic:
     def encode(self, image: np.ndarray) -> _Photo:
         """Shrink (H, W, 3) uint8 RGB to the working size, and find its colour bins and edges."""
         height, width = check_image(image).shape[:2]
-        scale = min(1.0, self.size / max(height, width))
-        small = image
-        if scale < 1:
-            sides = (max(2, round(width * scale)), max(2, round(height * scale)))
-            small = cv2.resize(image, sides, interpolation=cv2.INTER_AREA)
-        lab = cv2.cvtColor(np.ascontiguousarray(small), cv2.COLOR_RGB2LAB)
+        lab = cv2.cvtColor(shrink(image, self.size, least=2), cv2.COLOR_RGB2LAB)
         binned = (lab.astype(np.int64) * self.bins) // 256
         codes = (binned[..., 0] * self.bins + binned[..., 1]) * self.bins + binned[..., 2]
         smooth = cv2.GaussianBlur(lab.astype(np.float32), (0, 0), 1.0)
@@ -97,7 +87,7 @@ class _Session:
         """Return (H, W) float32 in -1..1: relative difference of the distances to background and object."""
         (height, width), (h, w) = self._photo.shape, self._photo.codes.shape
         if click is not None:
-            y, x = (click.y + 0.5) * h / height - 0.5, (click.x + 0.5) * w / width - 0.5
+            y, x = working_place(click, self._photo.shape, (h, w))
             self._clicks.append((min(max(y, 0), h - 1), min(max(x, 0), w - 1), bool(click.positive)))
         if not any(self._kinds().values()):
             return np.full((height, width), -1, dtype=np.float32)

@@ -8,6 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from baselines._classical import Classical, shrink, working_place
+
 _BACKGROUND, _OBJECT = cv2.GC_BGD, cv2.GC_FGD
 _MAYBE_BACKGROUND, _MAYBE_OBJECT = cv2.GC_PR_BGD, cv2.GC_PR_FGD
 _FEWEST = 16  # pixels that a colour model is fitted to; below, GrabCut's own k-means gives up
@@ -19,7 +21,7 @@ class _Photo:
     shape: tuple[int, int]  # of the image
 
 
-class OpenCVGrabCut:
+class OpenCVGrabCut(Classical):
     """Clicks are definite discs, the previous result is the probable labelling, and GrabCut decides the rest.
 
     Args:
@@ -35,12 +37,6 @@ class OpenCVGrabCut:
     Raises:
         ValueError: an argument out of range.
     """
-
-    threshold = 0.0
-    weights_status = "no weights"
-    weights_digest = ""
-    parameters = 0
-    module = None
 
     def __init__(
         self,
@@ -65,12 +61,7 @@ class OpenCVGrabCut:
 
     def encode(self, image: np.ndarray) -> _Photo:
         """Shrink (H, W, 3) uint8 RGB to the working size."""
-        height, width = image.shape[:2]
-        scale = 1.0 if self.size is None else min(1.0, self.size / max(height, width))
-        if scale == 1.0:
-            return _Photo(np.ascontiguousarray(image), (height, width))
-        small = (max(1, round(width * scale)), max(1, round(height * scale)))
-        return _Photo(cv2.resize(image, small, interpolation=cv2.INTER_AREA), (height, width))
+        return _Photo(shrink(image, self.size, least=1), (image.shape[0], image.shape[1]))
 
     def start(self, embedding: _Photo) -> _Session:
         """Begin an episode on an image from `encode`."""
@@ -89,8 +80,8 @@ class _Session:
         """Return (H, W) float32: above 0 on the object, ±1 away from its edge."""
         labels = np.where(self._object, _MAYBE_OBJECT, _MAYBE_BACKGROUND).astype(np.uint8)
         if click is not None:
-            (height, width), (h, w) = self._photo.shape, self._object.shape
-            y, x = (click.y + 0.5) * h / height - 0.5, (click.x + 0.5) * w / width - 0.5
+            h, w = self._object.shape
+            y, x = working_place(click, self._photo.shape, (h, w))
             self._clicks.append((y, x, bool(click.positive)))
             near = self._distance2(y, x) <= self._reach2(y, x, bool(click.positive))
             labels[near] = _MAYBE_OBJECT if click.positive else _MAYBE_BACKGROUND

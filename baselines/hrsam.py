@@ -18,6 +18,7 @@ from baselines._images import bilinear, mask_logits, mask_plane, normalised, pad
 from baselines._sam_decoder import MaskDecoder
 from baselines._sam_prompts import PromptEncoder, click_tensors
 from baselines._scan import ScanBlock
+from baselines._segmenter import NetworkSegmenter
 from baselines._vit import PatchEmbed
 from inter2former.encoders.hrsam import window_rotations
 from inter2former.encoders.linear import Linear
@@ -156,7 +157,7 @@ class Embedding:
     frame: Frame
 
 
-class HRSAM:
+class HRSAM(NetworkSegmenter[HRSAMNet]):
     """Segmenter: HRSAM or HRSAM++ with click prompts.
 
     Args:
@@ -191,7 +192,7 @@ class HRSAM:
             raise ValueError(f"hrsam size={size}: choose a multiple of {PATCH}, e.g. 1024")
         self.size, self.channels = size, channels
         pairs = DIM // HEADS // 2
-        module, self.weights_status = _weights.prepare(
+        module, status = _weights.prepare(
             lambda: HRSAMNet(variant == "hrsam_plusplus", padded_cells == "skipped"),
             weights,
             seed,
@@ -205,10 +206,7 @@ class HRSAM:
                 ".gamma": lambda shape, _: torch.full(shape, 1.0 / shape[1]),
             },
         )
-        assert isinstance(module, HRSAMNet)
-        self.module = module
-        self.parameters = _weights.count(module)
-        self.weights_digest = _weights.digest(module)
+        super().__init__(module, status)
         # The position code is a part of the embedding and belongs to the prompt encoder.
         self.encoder_key = " ".join(
             (
@@ -227,10 +225,6 @@ class HRSAM:
     def would_fit(shapes: _weights.Shapes, variant: str = "hrsam_plusplus", **_: Any) -> bool:
         """Whether a file with these tensors is one of this network's."""
         return _weights.fits(shapes, _weights.skeleton(HRSAMNet, variant == "hrsam_plusplus"))
-
-    def save(self, path: str) -> None:
-        """Write the weights to a .safetensors file that `weights` takes back."""
-        _weights.save(self.module, path, self.weights_status)
 
     @torch.inference_mode()
     def encode(self, image: np.ndarray) -> Embedding:

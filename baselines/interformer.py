@@ -19,6 +19,7 @@ from baselines._images import bilinear, mask_plane, normalised, pad_to, up_to_mu
 from baselines._imsa import WIDTHS, AuxiliaryHead, Neck, UPerHead
 from baselines._maps import pyramid_levels, run_level
 from baselines._relative_bias import CELLS, TABLE_ROWS, Layout, attend, layout
+from baselines._segmenter import NetworkSegmenter
 from baselines._vit import CHUNK_TOKENS, Attention, PatchEmbed, merge_heads
 from inter2former.encoders.linear import Linear
 
@@ -143,7 +144,7 @@ class Embedding:
     width: int
 
 
-class InterFormer:
+class InterFormer(NetworkSegmenter[InterFormerNet]):
     """Segmenter: InterFormer.
 
     Args:
@@ -157,7 +158,7 @@ class InterFormer:
     def __init__(self, variant: str = "light", weights: str | None = None, seed: int = 0) -> None:
         if variant != "light":
             raise ValueError(f"interformer variant={variant!r}: choose light")
-        module, self.weights_status = _weights.prepare(
+        module, status = _weights.prepare(
             InterFormerNet,
             weights,
             seed,
@@ -172,10 +173,7 @@ class InterFormer:
             },
             derived=DERIVED,
         )
-        assert isinstance(module, InterFormerNet)
-        self.module = module
-        self.parameters = _weights.count(module)
-        self.weights_digest = _weights.digest(module)
+        super().__init__(module, status)
         # The embedding holds pooled tokens of the neck, so the whole network decides who can share it.
         self.encoder_key = f"interformer {self.weights_digest}"
         self.parts: dict[str, nn.Module] = {
@@ -188,10 +186,6 @@ class InterFormer:
     def would_fit(shapes: _weights.Shapes, **_: Any) -> bool:
         """Whether a file with these tensors is one of this network's."""
         return _weights.fits(shapes, _weights.skeleton(InterFormerNet), DERIVED)
-
-    def save(self, path: str) -> None:
-        """Write the weights to a .safetensors file that `weights` takes back."""
-        _weights.save(self.module, path, self.weights_status)
 
     @torch.inference_mode()
     def encode(self, image: np.ndarray) -> Embedding:

@@ -57,7 +57,7 @@ class MobileSam(SamSegmenter):
     ) -> None:
         initial = {**_sam_weights.INITIAL, "attention_biases": _weights.normal(0.1)}
 
-        def make() -> tuple[nn.Module, str]:
+        def make() -> tuple[MobileSamNet, str]:
             return _weights.prepare(MobileSamNet, weights, seed, "MobileSAM", initial)
 
         super().__init__(make, "MobileSam", feedback, multimask, threshold, size)

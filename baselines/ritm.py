@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from baselines import _weights, _zoom
 from baselines._hrnet import LAYOUTS, HRNet
-from baselines._images import mask_plane
-from baselines._zoom import Embedding, Kept, Point, Region, cut, extent, normalise
+from baselines._zoom import Embedding, Region, cut, extent, normalise
+from baselines._zoom_episode import ZoomSegmenter, ZoomSession
 
 THRESHOLD = 0.49
 EMPTY_ZOOM = ("keep", "reset")
@@ -46,14 +46,14 @@ class RitmNet(nn.Module):
         """Return logits (B, 1, H, W).
 
         Args:
-            image: (B, 3, H, W) RGB in 0..1.
+            image: (B, 3, H, W), normalised RGB.
             maps: (B, 3, H, W): last probabilities, positive discs, negative discs.
         """
-        logits, _ = self.feature_extractor(normalise(image), self.maps_transform(maps))
+        logits, _ = self.feature_extractor(image, self.maps_transform(maps))
         return F.interpolate(logits, image.shape[2:], mode="bilinear", align_corners=True)
 
 
-class Ritm:
+class Ritm(ZoomSegmenter[RitmNet]):
     """Segmenter: RITM.
 
     Args:
@@ -95,17 +95,14 @@ class Ritm:
         self.backbone, self.empty_zoom = backbone, empty_zoom
         self.zoom_in, self.flip = bool(zoom_in), bool(flip)
         self.target_size, self.expansion, self.min_crop = target_size, expansion, min_crop
-        module, self.weights_status = _weights.prepare(
+        module, status = _weights.prepare(
             lambda: RitmNet(backbone),
             weights,
             seed,
             f"RITM {backbone.replace('hrn', 'HRN')}",
             {"scale": lambda shape, _: torch.full(shape, 0.05)},
         )
-        assert isinstance(module, RitmNet)
-        self.module = module
-        self.parameters = _weights.count(module)
-        self.weights_digest = _weights.digest(module)
+        super().__init__(module, status)
         self.encoder_key = "ritm image"  # no network before the first click: all variants share it
         self.parts: dict[str, nn.Module] = {
             "clicks": module.maps_transform,
@@ -117,34 +114,22 @@ class Ritm:
         """Whether a file with these tensors is one of this network's."""
         return _weights.fits(shapes, _weights.skeleton(RitmNet, backbone))
 
-    def save(self, path: str) -> None:
-        """Write the weights to a .safetensors file that `weights` takes back."""
-        _weights.save(self.module, path, self.weights_status)
-
-    def encode(self, image: np.ndarray) -> Embedding:
-        """Turn (H, W, 3) uint8 RGB into planes."""
-        return _zoom.keep(image)
-
     def start(self, embedding: Embedding) -> Session:
         """Begin an episode."""
         return Session(self, embedding)
 
 
-class Session:
+class Session(ZoomSession):
     """One episode: its clicks, the last probabilities, and the region that the zoom-in holds on to."""
 
     def __init__(self, segmenter: Ritm, embedding: Embedding) -> None:
-        self.segmenter, self.image = segmenter, embedding.image
-        self.points: list[Point] = []
-        self.previous = torch.zeros(1, 1, *self.image.shape[2:])
-        self.region: Region | None = None
-        self._images = Kept(self._network_image)
+        super().__init__(embedding)
+        self.segmenter = segmenter
 
     @torch.no_grad()
     def click(self, click: Any) -> np.ndarray:
         """Return (H, W) float32 probabilities after a further (y, x, positive), or None to run again."""
-        if click is not None:
-            self.points.append((float(click[0]), float(click[1]), bool(click[2])))
+        self._note(click)
         crop = self._choose_region()
         previous, points = self.previous, self.points
         if crop is not None:
@@ -155,10 +140,6 @@ class Session:
         # With empty_zoom="keep" this squeezes an answer for the whole image into the region.
         self.previous = answer if self.region is None else _zoom.paste(answer, self.region, *self.image.shape[2:])
         return self.previous[0, 0].clone().numpy()
-
-    def replace_prediction(self, mask: np.ndarray) -> None:
-        """Take an (H, W) bool mask for the last answer."""
-        self.previous = mask_plane(mask)
 
     def _choose_region(self) -> Region | None:
         """Settle the region for this click; return what the network sees of it, None for the whole image."""
@@ -181,4 +162,4 @@ class Session:
 
     def _network_image(self, region: Region | None) -> Tensor:
         image = self.image if region is None else cut(self.image, region, self._size(region))
-        return _zoom.with_mirror(image, self.segmenter.flip)
+        return _zoom.with_mirror(normalise(image), self.segmenter.flip)

@@ -137,7 +137,7 @@ class Sam(SamSegmenter):
             raise ValueError(f"{title} model={model!r}: choose one of {', '.join(allowed)}")
         self.model = model
 
-        def make() -> tuple[nn.Module, str]:
+        def make() -> tuple[VitSam, str]:
             name = f"{title} {model} at {size}"
             return _sam_weights.prepare(lambda: build(model, size, self.quality), weights, seed, name)
 

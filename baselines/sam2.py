@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from baselines import _sam2_weights, _weights
 from baselines._images import bilinear, check_image, mask_logits, mask_plane
 from baselines._sam2_build import SAM2, SAM3, TRUNKS, Release, build_sam2, build_sam3
+from baselines._sam_segmenter import check_multimask
+from baselines._segmenter import NetworkSegmenter
 
-MULTIMASK = ("every", "first", "never")
 LIMIT = 32.0
 """Largest size of a logit that goes back into the network."""
 
@@ -50,7 +51,7 @@ def prepare(image: np.ndarray, size: int, release: Release) -> Tensor:
     return (square - mean) / std
 
 
-class _Segmenter:
+class _Segmenter(NetworkSegmenter[Any]):  # Any: transformers' classes are not typed
     """What SAM 2.1 and SAM 3's tracker share."""
 
     def __init__(
@@ -64,28 +65,19 @@ class _Segmenter:
         seed: int,
     ) -> None:
         feedback, multimask, stability, threshold = options
-        if multimask not in MULTIMASK:
-            raise ValueError(f"{title} multimask={multimask!r}: choose every, first or never")
+        check_multimask(multimask, title)
         if size < release.multiple or size % release.multiple:
             raise ValueError(f"{title} size={size}: must be a positive multiple of {release.multiple}")
         self.release, self.size = release, size
         self.feedback, self.multimask, self.threshold = bool(feedback), multimask, float(threshold)
-        # Any: transformers' classes are not typed.
-        self.module: Any
-        self.module, self.weights_status = _sam2_weights.prepare(build, weights, seed, f"{title} at {size}")
+        super().__init__(*_sam2_weights.prepare(build, weights, seed, f"{title} at {size}"))
         self.module.mask_decoder.dynamic_multimask_via_stability = bool(stability)
-        self.parameters = _weights.count(self.module)
-        self.weights_digest = _weights.digest(self.module)
         self.encoder_key = f"{release.title} {self.weights_digest} {size}"
         self.parts: dict[str, nn.Module] = {
             "encoder": self.module.vision_encoder,
             "prompt": self.module.prompt_encoder,
             "decoder": self.module.mask_decoder,
         }
-
-    def save(self, path: str) -> None:
-        """Write the weights to a .safetensors file that `weights` takes back."""
-        _weights.save(self.module, path, self.weights_status)
 
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> Embedding:

@@ -19,6 +19,7 @@ from baselines import _weights
 from baselines._images import bilinear, check_image, mask_plane
 from baselines._maps import pyramid_levels, run_level
 from baselines._segmentation_head import ConvModule, join_levels
+from baselines._segmenter import NetworkSegmenter
 from baselines._vit import Block, PatchEmbed, unwindows, windows
 
 PATCH, DIM, HEADS, DEPTH = 16, 768, 12, 12
@@ -144,7 +145,7 @@ class Embedding:
     width: int
 
 
-class SegNext:
+class SegNext(NetworkSegmenter[SegNextNet]):
     """Segmenter: SegNext with the ViT-B backbone.
 
     Args:
@@ -163,17 +164,14 @@ class SegNext:
         if size % PATCH or side < WINDOW_TOKENS or side % (side // WINDOW_TOKENS):
             raise ValueError(f"segnext size={size}: {side} tokens do not divide into windows; choose 512 or 1024")
         self.variant, self.size = variant, size
-        module, self.weights_status = _weights.prepare(
+        module, status = _weights.prepare(
             lambda: SegNextNet(int(variant[-1]), size),
             weights,
             seed,
             f"SegNext {variant} at {size}",
             initial={"pos_embed": _weights.normal(0.02)},
         )
-        assert isinstance(module, SegNextNet)
-        self.module = module
-        self.parameters = _weights.count(module)
-        self.weights_digest = _weights.digest(module)
+        super().__init__(module, status)
         self.encoder_key = _weights.digest(module.backbone, f"segnext {size}")
         self.parts: dict[str, nn.Module] = {
             "encoder": module.backbone,
@@ -187,10 +185,6 @@ class SegNext:
     def would_fit(shapes: _weights.Shapes, variant: str = "sax2", size: int = 1024, **_: Any) -> bool:
         """Whether a file with these tensors is one of this network's."""
         return _weights.fits(shapes, _weights.skeleton(SegNextNet, int(variant[-1]), size))
-
-    def save(self, path: str) -> None:
-        """Write the weights to a .safetensors file that `weights` takes back."""
-        _weights.save(self.module, path, self.weights_status)
 
     @torch.inference_mode()
     def encode(self, image: np.ndarray) -> Embedding:

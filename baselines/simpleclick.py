@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from baselines import _weights, _zoom
-from baselines._images import mask_plane
 from baselines._simpleclick_net import LAYOUTS, SimpleClickNet
-from baselines._zoom import Embedding, Kept, Point, Region, cut, normalise
+from baselines._zoom import Embedding, Region, cut, normalise
+from baselines._zoom_episode import ZoomSegmenter, ZoomSession
 
 THRESHOLD = 0.49
 
 
-class SimpleClick:
+class SimpleClick(ZoomSegmenter[SimpleClickNet]):
     """Segmenter: SimpleClick.
 
     Args:
@@ -57,18 +57,15 @@ class SimpleClick:
         LAYOUTS[variant].window(size)  # refuses sizes that do not divide
         self.variant, self.size, self.flip = variant, size, bool(flip)
         self.expansion, self.min_crop = expansion, min_crop
-        module, self.weights_status = _weights.prepare(
+        module, status = _weights.prepare(
             lambda: SimpleClickNet(LAYOUTS[variant]),
             weights,
             seed,
             f"SimpleClick {variant}",
             initial={"pos_embed": _weights.normal(0.02), "cls_token": _weights.normal(0.02)},
         )
-        assert isinstance(module, SimpleClickNet)
+        super().__init__(module, status)
         module.backbone.positions(size)  # not at the first click
-        self.module = module
-        self.parameters = _weights.count(module)
-        self.weights_digest = _weights.digest(module)
         self.encoder_key = "simpleclick image"  # no network before the first click: all variants share it
         self.parts: dict[str, nn.Module] = {
             "prompt": module.patch_embed_coords,
@@ -82,34 +79,22 @@ class SimpleClick:
         """Whether a file with these tensors is one of this network's."""
         return _weights.fits(shapes, _weights.skeleton(SimpleClickNet, LAYOUTS[variant]))
 
-    def save(self, path: str) -> None:
-        """Write the weights to a .safetensors file that `weights` takes back."""
-        _weights.save(self.module, path, self.weights_status)
-
-    def encode(self, image: np.ndarray) -> Embedding:
-        """Turn (H, W, 3) uint8 RGB into planes."""
-        return _zoom.keep(image)
-
     def start(self, embedding: Embedding) -> Session:
         """Begin an episode."""
         return Session(self, embedding)
 
 
-class Session:
+class Session(ZoomSession):
     """One episode: its clicks, the last probabilities, and the region that the zoom-in holds on to."""
 
     def __init__(self, segmenter: SimpleClick, embedding: Embedding) -> None:
-        self.segmenter, self.image = segmenter, embedding.image
-        self.points: list[Point] = []
-        self.previous = torch.zeros(1, 1, *self.image.shape[2:])
-        self.region: Region | None = None
-        self._images = Kept(self._network_image)
+        super().__init__(embedding)
+        self.segmenter = segmenter
 
     @torch.inference_mode()
     def click(self, click: Any) -> np.ndarray:
         """Return (H, W) float32 probabilities after a further (y, x, positive), or None to run again."""
-        if click is not None:
-            self.points.append((float(click[0]), float(click[1]), bool(click[2])))
+        self._note(click)
         owner, size = self.segmenter, (self.segmenter.size, self.segmenter.size)
         self.region = self._choose_region()
         previous, points = cut(self.previous, self.region, size), _zoom.into(self.points, self.region, size)
@@ -117,10 +102,6 @@ class Session:
         answer = torch.sigmoid(_zoom.mean_logits(owner.module(self._images.get(self.region), maps)))
         self.previous = _zoom.paste(answer, self.region, *self.image.shape[2:])
         return self.previous[0, 0].clone().numpy()
-
-    def replace_prediction(self, mask: np.ndarray) -> None:
-        """Take an (H, W) bool mask for the last answer."""
-        self.previous = mask_plane(mask)
 
     def _choose_region(self) -> Region:
         """Return the region for this click: around the object, or the whole image where there is none."""

@@ -220,12 +220,15 @@ def test_a_point_with_two_negative_coordinates_is_an_empty_slot():
     assert _zoom.draw_discs([(-1.0, 8.0, True)], 20, 20)[0].any()
 
 
-def test_the_image_is_cut_once_while_the_region_stays():
+def test_the_image_is_cut_and_normalised_once_while_the_region_stays():
     segmenter = Ritm(flip=False, target_size=96, min_crop=100)
     segmenter.module = Spots(0.1)
     session = segmenter.start(segmenter.encode(np.zeros((200, 300, 3), np.uint8)))
     seen = []
+    segmenter.module.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     for click in [(100, 150, True), (102, 152, True), (104, 150, False), (103, 151, False)]:
         session.click(click)
-        seen.append(session._images.get(session.region))
     assert seen[1] is seen[2] is seen[3] and seen[0] is not seen[1]
+    black = -torch.tensor([0.485, 0.456, 0.406]) / torch.tensor([0.229, 0.224, 0.225])  # ImageNet's, as published
+    for image in seen[:2]:
+        torch.testing.assert_close(image, black[None, :, None, None].expand_as(image), atol=1e-6, rtol=0)

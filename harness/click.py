@@ -44,6 +44,7 @@ settings:
 exit codes: 2 a setting is wrong, 130 stopped by Ctrl-C
 """
 OWN = ("images", "study", "user", "out", "port", "host")
+_SHARED = ("variant", "variants", "ablation", "dataset", "datasets", "threads")
 _IN_STUDY = ("study", "user", "out", "port", "host", "threads")
 
 
@@ -102,6 +103,10 @@ def resolve(root: Config, own: dict[str, str], others: Sequence[str]) -> PageSet
     from harness.clickpage.turns import Rules
     from harness.planning.plan import choose_datasets, choose_variants
 
+    for override in others:
+        key = override.lstrip("+~").split("=", 1)[0]
+        if key.split(".", 1)[0] not in _SHARED:
+            raise UserError(f"unknown setting {key!r}. {near_miss(key, (*OWN, *_SHARED))}")
     user = check_user(own.get("user", "me"))
     named = any(o.lstrip("+").split("=", 1)[0] in ("variant", "variants", "ablation") for o in others)
     config = root.compose([*others, *([] if named else ["variant=inter2former_lite"])])

@@ -17,8 +17,7 @@ from harness.planning.config import Config
 HELP = """\
 Runs published rows (variant, official weights, data set, protocol, number) through the sweep, and prints published,
 measured, difference, tolerance and verdict. The same command again does only what is missing. Nothing is fetched: what
-is
-not here is named with the command that fetches it.
+is not here is named with the command that fetches it.
 
   python -m harness.reproduce rows=ritm dry_run=true          what would be fetched, how large, how long
   python -m harness.fetch all=reproduction:ritm && python -m harness.reproduce rows=ritm

@@ -42,7 +42,8 @@ Makes tables, plots and one self-contained page of a finished (or unfinished) sw
                                                          form: model-index, pwc, bibtex, latex or all
   python -m reports mlflow.experiment=NAME [mlflow.runs=[ID,NAME]] [mlflow.uri=URI]
                                                          the same from a tracking server; several runs: compared too
-tables: failures, quality, compare, sizes, latency, scaling, flops, main, ablation, baselines, published
+tables: overview, failures, quality, compare, sizes, robustness, latency, scaling, flops, main, ablation, baselines,
+        published
 settings: run, study, out, table, format, episodes (seconds for replaying, default 15), mlflow.experiment, .runs, .uri,
           environment (names of variables that ${oc.env:NAME} in the run's configuration may read)
 A run may come from anybody: only classes of this project and of --config-dir are built (docs/security.md).

@@ -263,6 +263,8 @@ def test_what_the_command_refuses(tmp_path: Path) -> None:
     assert "Did you mean 'disc'" in refusal("variant=dics", "dataset=squares", out, "port=0")
     assert "Did you mean 'squares'" in refusal("variant=disc", "dataset=square", out, "port=0")
     assert "no such folder" in refusal("variant=disc", f"images={tmp_path}/none", out, "port=0")
+    assert "Did you mean 'images'" in refusal("variant=disc", f"image={tmp_path}", out, "port=0")
+    assert "unknown setting 'protocol.clicks'" in refusal("variant=disc", "protocol.clicks=3", out, "port=0")
     (tmp_path / "empty").mkdir()
     assert "no image file in it" in refusal("variant=disc", f"images={tmp_path}/empty", out, "port=0")
 

@@ -226,7 +226,10 @@ def test_every_system_has_its_figure_here_or_none_was_specified():
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size", "image_gmacs", "click_gmacs"), FIGURES)
 def test_baselines_have_the_figures_of_their_specifications(name, size, image_gmacs, click_gmacs):
-    segmenter = build(plain(Config().load("variant", name)), name)
+    settings = plain(Config().load("variant", name))
+    if "zoom_in" in settings:
+        settings["zoom_in"] = False  # the figure is of a square input; a crop has the shape of the object
+    segmenter = build(settings, name)
     mask = np.zeros((size, size), np.uint8)
     mask[20:160, 30:180] = 1
     image = np.random.default_rng(0).integers(0, 255, (size, size, 3), np.uint8)

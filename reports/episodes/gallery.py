@@ -12,6 +12,9 @@ from reports.episodes.replay import CannotReplay, Episode, Replayer
 from reports.plots.quality import curve
 from reports.read.runs import Run
 
+BESIDE = 6
+"""Variants that stand beside each other; a screen holds no more pictures that can still be read."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -20,7 +23,7 @@ class Choice:
     Attributes:
         title, reason: heading and why it was chosen, with numbers from the rows.
         dataset, sample, size_bin: which one.
-        variants: one, or the base and the other.
+        variants: one, the base and the other, or the base and several others.
     """
 
     title: str
@@ -40,7 +43,10 @@ class Story:
 
 
 def choose(run: Run, dataset: str) -> list[Choice]:
-    """Worst and median sample of the base by mean IoU over the clicks; largest gain and loss of the other variant."""
+    """Worst and median sample of the base by mean IoU over the clicks; largest gain and loss of the other variant.
+
+    With three variants or more, all of them (`BESIDE` at most) on the sample where their mean IoU differs most.
+    """
     rows = run.clicks[run.clicks["dataset"] == dataset]
     means = {v: curve(rows[rows["variant"] == v]).mean(axis=1) for v in run.variants}
     means = {v: m for v, m in means.items() if len(m)}
@@ -89,6 +95,22 @@ def choose(run: Run, dataset: str) -> list[Choice]:
                 base,
                 other,
             )
+    beside = [base, *(v for v in means if v != base)][:BESIDE]
+    together = pd.DataFrame({v: means[v] for v in beside}).dropna().sort_index()
+    if len(beside) > 2 and len(together):
+        # Random weights differ most from everything, which shows nothing of the methods.
+        judged = [v for v in beside if run.ranked(v)]
+        together = together[judged] if len(judged) > 1 else together
+        spread = together.max(axis=1) - together.min(axis=1)
+        widest = spread.idxmax()
+        low, high = together.loc[widest].idxmin(), together.loc[widest].idxmax()
+        add(
+            "Variants beside each other",
+            f"mean IoU over the clicks from {together.loc[widest, low] * 100:.1f} % ({low}) to "
+            f"{together.loc[widest, high] * 100:.1f} % ({high}), the widest range of {len(together)}",
+            str(widest),
+            *beside,
+        )
     return choices
 
 
@@ -120,13 +142,32 @@ def stories(
                     f"Not all episodes are shown: replaying stopped after {budget_s:.0f} s.",
                 ]
             try:
-                replayed.append(
-                    Story(choice, tuple(replayer.episode(v, dataset, choice.sample) for v in choice.variants))
-                )
+                replayed.append(_story(replayer, choice, failed))
                 tell(replayed[-1])
             except CannotReplay as error:
                 failed.setdefault(str(error), []).append(choice.sample)
     return replayed, _sentences(failed)
+
+
+def _story(replayer: Replayer, choice: Choice, failed: dict[str, list[str]]) -> Story:
+    """A choice replayed. Of more than two variants those stay that can be replayed in time, if two can.
+
+    Raises:
+        CannotReplay: an episode that must be there cannot be replayed.
+    """
+    episodes: list[Episode] = []
+    several = len(choice.variants) > 2
+    for number, variant in enumerate(choice.variants):
+        if several and len(episodes) > 1 and replayer.spent:
+            break
+        try:
+            episodes.append(replayer.episode(variant, choice.dataset, choice.sample))
+        except CannotReplay as error:
+            left = len(choice.variants) - number - 1
+            if not several or len(episodes) + left < 2:
+                raise
+            failed.setdefault(str(error), []).append(f"{choice.sample} by {variant}")
+    return Story(choice, tuple(episodes))
 
 
 def _sentences(failed: dict[str, list[str]]) -> list[str]:

@@ -13,7 +13,8 @@ from reports.episodes.replay import Episode, Step, Trace
 from reports.plots.style import Plot
 
 _QUALITY = 82
-_STRIP = 1600
+_STRIP, _STRIP_OF_MANY = 1600, 900
+"""Pixels of a strip's longer side in the page, alone or beside one, and among several."""
 _LONGEST_PATH = 8_000
 """Characters of one mask's outlines; a speckled mask of random weights would need megabytes."""
 
@@ -104,8 +105,8 @@ def jpeg(image: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.tobytes()).decode()
 
 
-def strip_image(plot: Plot) -> str:
-    """A strip as a data URI, small enough for a page with many of them."""
+def strip_image(plot: Plot, many: bool = False) -> str:
+    """A strip as a data URI, small enough for a page with many of them; smaller among `many` variants."""
     picture = cv2.imdecode(np.frombuffer(plot.rendered("jpg"), np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None  # it was just written
-    return jpeg(pictures.smaller(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), _STRIP))
+    return jpeg(pictures.smaller(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), _STRIP_OF_MANY if many else _STRIP))

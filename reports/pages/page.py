@@ -16,11 +16,15 @@ from harness.scoring.registry import metric
 from harness.text import visible
 from reports.episodes import player
 from reports.episodes.gallery import Story
+from reports.pages.condense import condensed, needs
+from reports.pages.verdict import verdict
 from reports.plots.style import Plot
 from reports.read.runs import Run
 from reports.tables import quality, readings
 from reports.tables.table import Column, Table, Value
 
+_LEADING = 2
+"""Figures before the first table."""
 _MACHINE_FIRST = ("cpu_model", "cpus", "cores_usable", "memory_gb", "python", "commit")
 
 
@@ -41,14 +45,17 @@ def render(
         problems: sentences that say what could not be shown and why.
     """
     machine = _flat(run.machine)
+    leading = lead(run, drawn)
     first = [pair for key in _MACHINE_FIRST for pair in machine if pair[0] == key]
     return fill(
         "page.html.j2",
         run=run,
         title=str(run.ablation.get("title") or run.name),
         tables=page_tables,
-        plots=drawn,
+        leading=leading,
+        plots=[plot for plot in drawn if plot not in leading],
         episodes=episodes,
+        verdict=verdict(run),
         headline=headline(run),
         remarks=remarks(run),
         judged=sum(run.ranked(v) for v in run.variants) > 1,
@@ -77,6 +84,8 @@ def fill(template: str, **values: Any) -> str:
     return environment.get_template(template).render(
         is_number=lambda cell: isinstance(cell, Value),
         sort_key=_sort_key,
+        condensed=condensed,
+        needs=needs,
         picture=lambda plot: _image(plot.svg().encode(), "svg+xml"),
         style=Markup((folder / "style.css").read_text()),
         script=Markup((folder / "page.js").read_text() + (folder / "player.js").read_text()),
@@ -96,9 +105,25 @@ def _short(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
+def lead(run: Run, drawn: Sequence[Plot]) -> list[Plot]:
+    """The figures before the first table: of each data set quality against time, else its first plot; two in all.
+
+    A run of one data set has the next plot of it beside.
+    """
+    of_each = [[plot for plot in drawn if plot.dataset == dataset] for dataset in run.datasets]
+    ordered = [sorted(group, key=lambda plot: "_time_" not in plot.name) for group in of_each if group]
+    if len(ordered) == 1:
+        return ordered[0][:_LEADING]
+    return ([group[0] for group in ordered] or list(drawn))[:_LEADING]
+
+
 def shown(story: Story, strips: Sequence[Plot]) -> dict[str, Any]:
     """A story of the gallery as the template wants it."""
     choice = story.choice
+    records = [player.data(episode) for episode in story.episodes]
+    for record in records[1:]:
+        if record["image"] == records[0]["image"]:
+            record["image"] = ""  # one photograph serves all variants of a sample
     return {
         "title": choice.title,
         "reason": choice.reason,
@@ -111,10 +136,10 @@ def shown(story: Story, strips: Sequence[Plot]) -> dict[str, Any]:
                 "status": episode.status,
                 "note": episode.note,
                 "alt": strip.alt,
-                "strip": player.strip_image(strip),
-                "data": _script_json(player.data(episode)),
+                "strip": player.strip_image(strip, many=len(records) > 2),
+                "data": _script_json(record),
             }
-            for episode, strip in zip(story.episodes, strips, strict=True)
+            for episode, strip, record in zip(story.episodes, strips, records, strict=True)
         ],
     }
 

@@ -28,6 +28,23 @@
     });
   });
 
+  // How many columns lie out of view; the shadow at the edge needs no script.
+  each(".table-block .scroll", (region) => {
+    const hint = document.createElement("p");
+    hint.className = "more";
+    region.before(hint);
+    const heads = [...region.querySelectorAll("thead tr:last-child th")];
+    const update = () => {
+      const edge = region.getBoundingClientRect().right - 1;
+      const out = heads.filter((head) => head.getBoundingClientRect().right > edge + 1).length;
+      hint.hidden = region.scrollWidth <= region.clientWidth;
+      hint.textContent = out ? `${out} more column${out === 1 ? "" : "s"} to the right: scroll →` : "← scroll back for the first columns";
+    };
+    region.addEventListener("scroll", update, { passive: true });
+    new ResizeObserver(update).observe(region);
+    update();
+  });
+
   const form = document.querySelector("form.filters");
   if (form) {
     form.hidden = false;

@@ -99,16 +99,17 @@ def choose(run: Run, dataset: str) -> list[Choice]:
     together = pd.DataFrame({v: means[v] for v in beside}).dropna().sort_index()
     if len(beside) > 2 and len(together):
         # Random weights differ most from everything, which shows nothing of the methods.
-        judged = [v for v in beside if run.ranked(v)]
-        together = together[judged] if len(judged) > 1 else together
-        spread = together.max(axis=1) - together.min(axis=1)
-        widest = spread.idxmax()
-        low, high = together.loc[widest].idxmin(), together.loc[widest].idxmax()
+        ranked = [v for v in beside if run.ranked(v)]
+        judged = ranked if len(ranked) > 1 else beside
+        spread = together[judged].max(axis=1) - together[judged].min(axis=1)
+        widest = str(spread.sort_values(ascending=False, kind="stable").index[0])
+        scores = {v: float(means[v][widest]) * 100 for v in judged}
+        low, high = min(judged, key=lambda v: scores[v]), max(judged, key=lambda v: scores[v])
         add(
             "Variants beside each other",
-            f"mean IoU over the clicks from {together.loc[widest, low] * 100:.1f} % ({low}) to "
-            f"{together.loc[widest, high] * 100:.1f} % ({high}), the widest range of {len(together)}",
-            str(widest),
+            f"mean IoU over the clicks from {scores[low]:.1f} % ({low}) to {scores[high]:.1f} % ({high}), "
+            f"the widest range of {len(together)}",
+            widest,
             *beside,
         )
     return choices

@@ -243,7 +243,9 @@ def test_answers_that_are_lost_on_the_way_make_no_second_run(server, tmp_path, m
             history = _get(server, f"metrics/get-history?run_id={run['info']['run_id']}&metric_key=iou/squares")
             assert sorted(int(m["step"]) for m in history["metrics"]) == [1, 2, 3]
             assert {p["key"] for p in run["data"]["params"]} == {
+                "variant",
                 "variant.radius",
+                "dataset",
                 "dataset.count",
                 "protocol.max_clicks",
             }

@@ -46,17 +46,34 @@ def _check(server: MemoryServer) -> None:
         "protocol.name": "standard", "resolved.threads": "1", "resolved.untrained_quality": "True",
     }  # fmt: skip
     assert {"tables/clicks.parquet", "tables/cells.json", "tables/config.yaml"} <= set(parent.files)
+    assert [(d.dataset.name, d.dataset.digest) for d in parent.inputs.dataset_inputs] == [("squares", "squares-2-64")]
+    # The base's numbers that matter: NoC@90 of the summary; no latency of a later click was measured.
+    assert sorted((p[0], p[3]) for p in parent.history) == [("1_noc90", 3.0), ("7_encode_ms", 12.5)]
+    assert parent.data.tags["mlflow.note.content"].splitlines()[:5] == [
+        "**Disc radius**",
+        "",
+        "| variant | data set | NoC@90 | encode, ms |",
+        "| --- | --- | ---: | ---: |",
+        "| **wide** (base) | squares | 3.00 (1.50 to 3.50) | 12.5 |",
+    ]
     for i, name in enumerate(("wide", "narrow")):
         run = cells[f"cell{i}"]
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.info.run_name == f"{name} on squares"
-        assert run.data.params == {"variant.radius": str(i), "dataset.count": "2", "protocol.max_clicks": "3"}
+        assert run.data.params == {
+            "variant": name, "variant.radius": str(i), "dataset": "squares", "dataset.count": "2",
+            "protocol.max_clicks": "3",
+        }  # fmt: skip
+        # Two samples of 1.25 + i + j ms from 03:04:0i on.
+        start = 1767323040000 + 1000 * i
+        assert (run.info.start_time, run.info.end_time) == (start, start + round(3.5 + 2 * i))
         # IoU of click c is 0.1 c + 0.01 i + 0.2 j for sample j: the mean over j = 0, 1 adds 0.1.
         points = sorted((key, step, round(value, 9)) for key, step, _, value in run.history)
         expected = [("iou/squares", c, round(0.1 * c + 0.01 * i + 0.1, 9)) for c in (1, 2, 3)]
         expected += [("biou/squares", c, round(0.05 * c, 9)) for c in (1, 2, 3)]
         expected += [("noc90/squares", 0, 3.0 - i), ("noc90/squares/low", 0, 1.5), ("noc90/squares/high", 0, 3.5)]
-        expected += [("latency_ms/encode/1thr/64px/all", 0, 12.5)] if i == 0 else []
+        expected += [("latency_ms/encode/1thr/64px/all", 0, 12.5), ("7_encode_ms", 0, 12.5)] if i == 0 else []
+        expected += [("1_noc90", 0, 3.0 - i)]
         assert points == sorted(expected)
         assert [d.dataset.digest for d in run.inputs.dataset_inputs] == ["squares-2-64"]
         assert list(run.files) == [f"rows/cell{i}.jsonl"]
@@ -227,8 +244,8 @@ def test_names_of_every_kind_arrive(tmp_path, serve, odd):
     tracking.deliver(out, SETTINGS)
     cells = [run for run in server.active() if run.data.tags["is.kind"] == "cell"]
     assert len(cells) == 2 and len(server.active()) == 3
-    # Two curves, the NoC and its interval, and the first variant's latency; NoF is NaN and stands nowhere.
-    assert sorted(len(run.data.metrics) for run in cells) == [5, 6]
+    # Two curves, the NoC (twice) and its interval, and the first variant's latency (twice); NoF is NaN.
+    assert sorted(len(run.data.metrics) for run in cells) == [6, 8]
 
 
 def test_a_training_run_is_delivered_once(tmp_path, serve):

@@ -48,14 +48,14 @@ class MemoryServer:
             if run.info.experiment_id in experiment_ids and wanted.items() <= run.data.tags.items()
         ]  # fmt: skip
 
-    def create_run(self, experiment_id: str, run_name: str, tags: dict[str, str]) -> Any:
+    def create_run(self, experiment_id: str, run_name: str, tags: dict[str, str], start_time: int | None = None) -> Any:
         for key, value in tags.items():
             validation._validate_tag(key, value)
             value.encode()
         run_id = f"run{len(self.all_runs)}"
         info = SimpleNamespace(
-            run_id=run_id, experiment_id=experiment_id, run_name=run_name, start_time=next(self._clock),
-            lifecycle_stage="active", status="RUNNING",
+            run_id=run_id, experiment_id=experiment_id, run_name=run_name, lifecycle_stage="active", status="RUNNING",
+            start_time=next(self._clock) if start_time is None else start_time, end_time=None,
         )  # fmt: skip
         data = SimpleNamespace(tags=dict(tags), params={}, metrics={})
         run = SimpleNamespace(info=info, data=data, inputs=SimpleNamespace(dataset_inputs=[]), history=[], files={})
@@ -95,15 +95,16 @@ class MemoryServer:
     def log_inputs(self, run_id: str, datasets: list[Any]) -> None:
         validation._validate_dataset_inputs(datasets)
         known = self.all_runs[run_id].inputs.dataset_inputs
-        if [d.dataset.digest for d in datasets] != [d.dataset.digest for d in known]:
-            known += datasets
+        there = {(d.dataset.name, d.dataset.digest) for d in known}
+        known += [d for d in datasets if (d.dataset.name, d.dataset.digest) not in there]
 
     def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None:
         path = Path(local_path)
         self.all_runs[run_id].files[f"{artifact_path}/{path.name}"] = path.read_bytes()
 
-    def set_terminated(self, run_id: str, status: str) -> None:
-        self.all_runs[run_id].info.status = status
+    def set_terminated(self, run_id: str, status: str, end_time: int | None = None) -> None:
+        info = self.all_runs[run_id].info
+        info.status, info.end_time = status, next(self._clock) if end_time is None else end_time
 
     def update_run(self, run_id: str, status: str) -> None:
         self.all_runs[run_id].info.status = status

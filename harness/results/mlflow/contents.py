@@ -21,11 +21,11 @@ from harness.planning.addresses import without_secrets
 from harness.results import files
 from harness.results.csv_tables import read_csv
 from harness.results.damaged import parse
-from harness.results.mlflow import names
+from harness.results.mlflow import names, note, times
 from harness.results.mlflow.identity import STATE
-from harness.results.mlflow.runs import Point
-from harness.results.parquet import read_parquet
-from harness.scoring.intervals import is_interval
+from harness.results.mlflow.numbers import Numbers
+from harness.results.mlflow.runs import DataSet, Point
+from harness.results.mlflow.times import Span
 
 LARGEST = 64 << 20
 """Bytes of config.yaml and of each JSON file."""
@@ -41,10 +41,11 @@ class CellContent:
         name: of the run.
         tags, params: as they are logged.
         points: metrics; curves have a step for each click.
-        dataset: name, digest and source of the data set.
+        dataset: that it was clicked on.
         rows: file with the episodes.
         rows_digest: of the episodes and the curves made from them; another one means another run.
         status: FINISHED if every sample has its episode, FAILED if something failed, else KILLED (stopped).
+        span: of the work behind the rows, None where they don't tell.
     """
 
     key: str
@@ -52,15 +53,16 @@ class CellContent:
     tags: dict[str, str]
     params: dict[str, str]
     points: tuple[Point, ...]
-    dataset: tuple[str, str, str]
+    dataset: DataSet
     rows: Path
     rows_digest: str
     status: str
+    span: Span | None = None
 
     @property
     def digest(self) -> str:
-        """Of everything: a run that carries it and has ended needs nothing."""
-        everything = {**asdict(self), "rows": self.rows.name}
+        """Of everything but the times: a run that carries it and has ended needs nothing."""
+        everything = {**asdict(self), "rows": self.rows.name, "span": None}
         return _digest(json.dumps(everything, sort_keys=True, default=str).encode())
 
 
@@ -88,6 +90,7 @@ class SweepFolder:
                 f"{out / 'config.yaml'} cannot be read; repeat the sweep, which writes it anew{why}"
             ) from error
         self.machine: dict[str, Any] = read_json(out / "machine.json", {})
+        self.numbers = Numbers(out, str(self.config.get("primary") or "noc90"))
 
     @property
     def params(self) -> dict[str, str]:
@@ -118,9 +121,9 @@ class SweepFolder:
 
     def cells(self) -> Iterator[CellContent]:
         """Each cell of the last run of the sweep."""
-        for entry in read_json(self.out / "cells.json", []):
+        for entry in self._entries:
             rows = self._own_file(entry)
-            curves = tuple(self._curves(entry))
+            curves = tuple(self.numbers.curves(entry))
             yield CellContent(
                 key=str(entry["cell"]),
                 name=cell_name(entry),
@@ -131,24 +134,63 @@ class SweepFolder:
                         "dataset": entry["dataset_config"],
                         "protocol": entry["protocol_record"],
                     }
-                ),
-                points=(*curves, *self._numbers(entry)),
-                dataset=(
-                    str(entry["dataset"]),
-                    str(entry["dataset_digest"]),
-                    json.dumps(entry["dataset_config"], default=str),
-                ),
+                )
+                # Names, too: MLflow's parallel coordinates show parameters and metrics, no tags.
+                | names.flatten({"variant": entry["variant"], "dataset": entry["dataset"]}),
+                points=(*curves, *self.numbers.all_of(entry)),
+                dataset=self._data_set(entry),
                 rows=rows,
                 rows_digest=_digest(rows.read_bytes() + repr(curves).encode("utf-8", "surrogatepass")),
                 status=self._status(entry),
+                span=times.span([times.of_rows(rows)], [rows]),
             )
+
+    @property
+    def datasets(self) -> list[DataSet]:
+        """Every data set of the sweep, in its order."""
+        return list(dict.fromkeys(self._data_set(entry) for entry in self._entries))
+
+    @property
+    def span(self) -> Span | None:
+        """From the first begin to the last end of all that was clicked and measured."""
+        rows = [self._own_file(entry) for entry in self._entries]
+        # While the first cells are clicked through there is no cells.json.
+        rows = rows or [file for file in sorted((self.out / "cells").glob("*.jsonl")) if self._holds(file)]
+        works = [*map(times.of_rows, rows), times.of_stages(self.out)]
+        last = [*rows, *(file for file in (self.out / "latency_samples.parquet",) if file.exists())]
+        return times.span(works, last)
+
+    @property
+    def points(self) -> list[Point]:
+        """Metrics of the parent run: those that matter, of the base; on further data sets under their names."""
+        base = self.config["ablation"].get("base")
+        points = []
+        for number, name in enumerate(dict.fromkeys(str(entry["dataset"]) for entry in self._entries)):
+            points += [
+                Point(f"{name}/{headline.name}" if number else headline.name, headline.value)
+                for headline in self.numbers.headlines(str(base), name)
+            ]
+        return points
+
+    def description(self, link: str) -> str:
+        """Markdown for the parent run; `link` leads to the report among its artifacts."""
+        ablation = self.config["ablation"]
+        base = ablation.get("base")
+        shown = [(str(e["variant"]), str(e["dataset"]), _weights(e)) for e in self._entries]
+        lines = [
+            note.Line(variant, dataset, tuple(self.numbers.headlines(variant, dataset)), variant == base, weights)
+            for variant, dataset, weights in shown or [(str(v), "", "") for v in self.config.get("variants") or {}]
+        ]
+        report = self.out / "report" / "index.html"
+        there = report.absolute() if self._holds(report) else None
+        return note.description(str(ablation.get("title") or self.name), lines, len(self._failures), there, link)
 
     @property
     def status(self) -> str:
         """Of the parent run: FINISHED if every cell is whole and nothing failed."""
         if not self._failures.empty:
             return FAILED
-        whole = all(self._status(entry) == FINISHED for entry in read_json(self.out / "cells.json", []))
+        whole = all(self._status(entry) == FINISHED for entry in self._entries)
         return FINISHED if whole else STOPPED
 
     def files(self) -> Iterator[tuple[Path, str]]:
@@ -176,6 +218,13 @@ class SweepFolder:
             raise UserError(f"{self.out / 'cells.json'} names {entry['file']!r}, which is no file of this folder")
         return rows
 
+    def _data_set(self, entry: Mapping[str, Any]) -> DataSet:
+        known = self.config.get("datasets", {}).get(entry["dataset"], {})
+        source = json.dumps(without_secrets(entry["dataset_config"]), default=str)
+        samples = known.get("samples")
+        samples = samples if isinstance(samples, int) else None
+        return DataSet(str(entry["dataset"]), str(entry["dataset_digest"]), source, samples)
+
     def _status(self, entry: Mapping[str, Any]) -> str:
         expected = self.config.get("datasets", {}).get(entry["dataset"], {}).get("samples", entry["episodes"])
         if entry["episodes"] >= expected:
@@ -185,56 +234,15 @@ class SweepFolder:
             if (mine & (self._failures["dataset"] == entry["dataset"])).any():
                 return FAILED
         measured_only = entry["episodes"] == 0 and not self.config.get("resolved", {}).get("untrained_quality", True)
-        measured = any(not f.empty and (f["variant"] == entry["variant"]).any() for f in (self._latency, self._flops))
+        measured = any(
+            not f.empty and (f["variant"] == entry["variant"]).any() for f in (self.numbers.latency, self.numbers.flops)
+        )
         return FINISHED if measured_only and measured else STOPPED
 
-    def _curves(self, entry: Mapping[str, Any]) -> Iterator[Point]:
-        clicks = self._clicks
-        if clicks is None:
-            return
-        mine = clicks[clicks["cell"] == entry["cell"]]
-        for metric in ("iou", "biou"):
-            # An episode that stopped early keeps its last value, as in the metrics.
-            wide = mine.pivot(index="sample", columns="click", values=metric).ffill(axis=1)
-            for click, mean in wide.mean().items():
-                yield Point(f"{metric}/{entry['dataset']}", float(mean), int(str(click)))
-
-    def _numbers(self, entry: Mapping[str, Any]) -> Iterator[Point]:
-        for row in self._summary.to_dict("records"):
-            here = row["variant"] == entry["variant"] and row["dataset"] == entry["dataset"]
-            if here and row.get("size_bin", "all") == "all":
-                name = f"{row['metric']}/{entry['dataset']}"
-                yield Point(name, _number(row["value"]))
-                low, high = _number(row["low"]), _number(row["high"])
-                if is_interval(low, high):
-                    yield Point(f"{name}/low", low)
-                    yield Point(f"{name}/high", high)
-        for row in self._latency.to_dict("records"):
-            if row["variant"] == entry["variant"]:
-                name = f"latency_ms/{row['kind']}/{row['threads']}thr/{row['resolution']}px/{row['size_bin']}"
-                yield Point(name, _number(row["median_ms"]))
-        for row in self._flops.to_dict("records"):
-            if row["variant"] == entry["variant"]:
-                yield Point(f"gmacs/{row['kind']}/{row['part']}/{row['size_bin']}", _number(row["gmacs"]))
-
     @cached_property
-    def _clicks(self) -> pd.DataFrame | None:
-        path = self.out / "clicks.parquet"
-        if not path.exists():
-            return None
-        return read_parquet(path, columns=["cell", "sample", "click", "iou", "biou"])
-
-    @cached_property
-    def _summary(self) -> pd.DataFrame:
-        return read_csv(self.out / "summary.csv")
-
-    @cached_property
-    def _latency(self) -> pd.DataFrame:
-        return read_csv(self.out / "latency.csv")
-
-    @cached_property
-    def _flops(self) -> pd.DataFrame:
-        return read_csv(self.out / "flops.csv")
+    def _entries(self) -> list[dict[str, Any]]:
+        """cells.json: what each cell of the last run is."""
+        return list(read_json(self.out / "cells.json", []))
 
     @cached_property
     def _failures(self) -> pd.DataFrame:
@@ -244,6 +252,12 @@ class SweepFolder:
 def cell_name(header: Mapping[str, Any]) -> str:
     """Name of a cell's run."""
     return f"{header['variant']} on {header['dataset']}"
+
+
+def _weights(entry: Mapping[str, Any]) -> str:
+    """What a reader has to know of a cell's weights before a number is believed."""
+    states = {str(origin.get("weights_status")) for origin in entry.get("origins") or []}
+    return "untrained" if "untrained" in states else ""
 
 
 def standard_tags(source: str, commit: str) -> dict[str, str]:
@@ -270,13 +284,6 @@ def read_json(path: Path, default: Any) -> Any:
         return parse(path.read_bytes())
     except (OSError, BadRecord) as error:
         raise UserError(f"{path} is damaged ({error}). Repeat the sweep's command, which writes it anew.") from error
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):  # an empty cell
-        return float("nan")
 
 
 def _digest(data: bytes) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.results import mlflow as tracking
-from harness.results.mlflow import delivery
+from harness.results.mlflow import delivery, times
 from harness.results.mlflow.contents import SweepFolder
 from harness.results.mlflow.runs import Point, Runs
 
@@ -112,7 +112,7 @@ def send(out: Path, settings: Mapping[str, Any], runs: Runs) -> None:
             runs.reopen(parent)
         done = len(clicked)
         total += done
-        run = delivery.open_cell(folder, header, parent, runs)
+        run = delivery.open_cell(folder, header, parent, runs, times.span([times.of_rows(path)]))
         runs.add_points(
             run,
             [

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _PARAMS_PER_CALL = 100
 _METRICS_PER_CALL = 500
 ROWS, CONTENT = "is.rows", "is.content"
+NOTE = "mlflow.note.content"  # the description, the one tag that has lines
 OPEN = "open"  # value of ROWS while a sweep still runs: no curve of this run is final
 
 
@@ -37,6 +38,22 @@ class Point:
     name: str
     value: float
     step: int = 0
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that a run used.
+
+    Attributes:
+        name, digest: by which MLflow knows it.
+        source: its settings, as JSON.
+        samples: their number, None where it isn't known.
+    """
+
+    name: str
+    digest: str
+    source: str
+    samples: int | None = None
 
 
 def open_client(uri: str) -> Any:
@@ -78,12 +95,17 @@ class Runs:
         name: str,
         tags: Mapping[str, str],
         usable: Callable[[Run], bool] = lambda run: True,
+        start_ms: int | None = None,
     ) -> tuple[Run, list[Run]]:
-        """The one run with these tags that is `usable`, and the others with these tags, which are to be deleted."""
+        """The one run with these tags that is `usable`, and the others with these tags, which are to be deleted.
+
+        `start_ms` (ms since 1970; None: now) is the begin of a run that is made here: MLflow never changes it later.
+        """
         runs = self.find(identity)
         if not any(map(usable, runs)):
-            every_tag = {names.key(k): names.value(v) for k, v in {**tags, **identity}.items()}
-            self._ask("create_run", self._experiment, run_name=names.value(name)[:250], tags=every_tag)
+            every_tag = _texts({**tags, **identity})
+            shown = names.value(name)[:250]
+            self._ask("create_run", self._experiment, start_time=start_ms, run_name=shown, tags=every_tag)
             # Asked again: the request may have been sent twice, or another process may have made the same run.
             runs = self.find(identity)
         chosen = next((run for run in runs if usable(run)), None)
@@ -117,8 +139,7 @@ class Runs:
         """Set tags of a run, those that are `known` left out."""
         from mlflow.entities import RunTag
 
-        cleaned = {names.key(k): names.value(v) for k, v in tags.items()}
-        changed = [RunTag(k, v) for k, v in cleaned.items() if (known or {}).get(k) != v]
+        changed = [RunTag(k, v) for k, v in _texts(tags).items() if (known or {}).get(k) != v]
         for some in _portions(changed, _PARAMS_PER_CALL):
             self._ask("log_batch", run_id, tags=some)
 
@@ -152,21 +173,40 @@ class Runs:
         for some in _portions(missing, _METRICS_PER_CALL):
             self._ask("log_batch", run.info.run_id, metrics=some)
 
-    def add_dataset(self, run: Run, name: str, digest: str, source: str) -> None:
-        """Log the data set that a run used."""
-        from mlflow.entities import Dataset, DatasetInput
+    def add_datasets(self, run: Run, datasets: Iterable[DataSet]) -> None:
+        """Log those data sets that the run does not have yet."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        if run.inputs is None or not run.inputs.dataset_inputs:
-            dataset = Dataset(names.value(name)[:500] or "_", names.value(digest)[:36] or "_", "local", source[:65000])
-            self._ask("log_inputs", run.info.run_id, [DatasetInput(dataset)])
+        known = [one.dataset for one in run.inputs.dataset_inputs] if run.inputs is not None else []
+        keys = {(one.name, one.digest) for one in known}
+        missing = []
+        for one in datasets:
+            name, digest = names.value(one.name)[:500] or "_", names.value(one.digest)[:36] or "_"
+            if (name, digest) not in keys:
+                keys.add((name, digest))
+                profile = None if one.samples is None else json.dumps({"num_rows": one.samples})
+                dataset = Dataset(name, digest, "local", one.source[:65000], profile=profile)
+                missing.append(DatasetInput(dataset, [InputTag("mlflow.data.context", "evaluation")]))
+        if missing:
+            self._ask("log_inputs", run.info.run_id, missing)
 
     def add_file(self, run: Run, file: Path, folder: str | None = None) -> None:
         """Upload a file into a folder of the run's artifacts, in the place of one of that name."""
         self._ask("log_artifact", run.info.run_id, str(file), folder)
 
-    def end(self, run: Run, status: str) -> None:
-        """Set the status: FINISHED, FAILED or KILLED."""
-        self._ask("set_terminated", run.info.run_id, status=status)
+    def end(self, run: Run, status: str, end_ms: int | None = None) -> None:
+        """Set the status (FINISHED, FAILED or KILLED) and the end (ms since 1970; None: now).
+
+        A run that has ended keeps its end where there is no better one: versions before made runs that begin with
+        their delivery, long after the work.
+        """
+        if end_ms is None or end_ms < run.info.start_time:
+            end_ms = None if run.info.status == "RUNNING" else run.info.end_time
+        self._ask("set_terminated", run.info.run_id, status=status, end_time=end_ms)
+
+    def artifact_link(self, run: Run, path: str) -> str:
+        """Where MLflow's pages show an artifact of a run, relative to them."""
+        return f"#/experiments/{self._experiment}/runs/{run.info.run_id}/artifacts/{path}"
 
     def reopen(self, run: Run) -> None:
         """Set the status to RUNNING."""
@@ -206,6 +246,11 @@ class Runs:
         if time.monotonic() > self._until:
             raise UserError(f"{self._uri} is too slow: the time limit (timeout_s) is over")
         return getattr(self._client, method)(*arguments, **settings)
+
+
+def _texts(tags: Mapping[str, object]) -> dict[str, str]:
+    """Keys and values as MLflow takes them."""
+    return {names.key(k): str(v) if k == NOTE else names.value(v) for k, v in tags.items()}
 
 
 def _portions(values: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.results.mlflow import identity, names
 from harness.results.mlflow.contents import read_json, standard_tags
+from harness.results.mlflow.numbers import number as as_number
 from harness.results.mlflow.runs import CONTENT, Point, Runs
 
 
@@ -41,10 +42,16 @@ def deliver(folder: Path, uri: str, runs: Runs) -> None:
         "is.kind": "training",
         CONTENT: digest,
     }
-    run, others = runs.find_or_make(by, str(record.get("name")), tags, lambda run: run.data.tags.get(CONTENT) == digest)
+    end_ms = round(history.stat().st_mtime * 1000)  # each step is written as it ends
+    spent = as_number(record.get("training_seconds"))
+    start_ms = end_ms - round(spent * 1000) if 0 <= spent * 1000 < end_ms else None
+    run, others = runs.find_or_make(
+        by, str(record.get("name")), tags, lambda run: run.data.tags.get(CONTENT) == digest, start_ms
+    )
     runs.add_params(run, params)
     runs.add_points(run, points)
     if (folder / "run.json").exists():
         runs.add_file(run, folder / "run.json")
-    runs.end(run, "FINISHED")
+    if run.info.status != "FINISHED":
+        runs.end(run, "FINISHED", end_ms)
     runs.delete(others)

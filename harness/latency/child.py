@@ -74,7 +74,7 @@ class Child:
         pinning.set_threads(job.threads)
         from hydra.utils import instantiate
 
-        from harness.latency import replay, workload
+        from harness.latency import energy, replay, workload
 
         self.episodes = workload.load(Path(job.workload))
         self.cpus = job.cpus
@@ -82,7 +82,7 @@ class Child:
         self.segmenter = instantiate(job.config, _convert_="all")
         path = Path(job.protocol)
         protocol = pickle.loads(path.read_bytes()) if path.is_file() else workload.DEFAULT
-        self.replay = replay.Replay(self.segmenter, self.episodes, job.mode, protocol, job.encodes)
+        self.replay = replay.Replay(self.segmenter, self.episodes, job.mode, protocol, job.encodes, energy.find())
 
     def answer(self, command: Command) -> Built | Warmed | Round:
         """Do what is asked."""

@@ -24,8 +24,10 @@ CLICKS = 20  # of the field's SPC: encode / 20 + online
 COLUMNS = [
     "variant", "threads", "resolution", "kind", "size_bin", "median_ms", "low_ms", "high_ms", "p10_ms", "p90_ms",
     "repeats", "timings", "base", "ratio", "ratio_low", "ratio_high", "peak_rss_mb", "workload", "weights_status",
-    "steal", "other_load", "spread", "contended", "error",
+    "steal", "other_load", "spread", "contended", "error", "joules", "joules_low", "joules_high",
 ]  # fmt: skip
+"""Columns of latency.csv. `joules` is the energy of one step of the row's kind (an encoding, a click) or of a mean
+click (online_spc, spc20), of all packages of the processor; empty where no counter can be read."""
 PART_COLUMNS = [
     "variant", "threads", "resolution", "part", "kind", "size_bin", "median_ms", "low_ms", "high_ms", "share",
     "repeats", "workload", "pass",
@@ -110,8 +112,30 @@ def _rows(runner: Runner, base: Runner | None, base_name: str, strict: bool) -> 
             "high_ms": middle.high, "p10_ms": p10, "p90_ms": p90, "repeats": len(values), "timings": len(single),
             "ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high,
             "spread": spread(list(values.values())),
+            **_energy(list(mine.values()), kind),
         })  # fmt: skip
     return rows
+
+
+def _energy(rounds: Sequence[Sequence[Timing]], kind: str) -> dict[str, float]:
+    """Median over the rounds of the mean joules of a step, with its interval.
+
+    The mean of a round, not the median of its steps: counters move once a millisecond, which evens out in a sum.
+    """
+    per_round = [_joules(timings, kind) for timings in rounds]
+    if kind == "simulate" or not all(map(math.isfinite, per_round)):
+        return dict.fromkeys(("joules", "joules_low", "joules_high"), math.nan)
+    middle = median_interval(per_round)
+    return {"joules": middle.median, "joules_low": middle.low, "joules_high": middle.high}
+
+
+def _joules(timings: Sequence[Timing], kind: str) -> float:
+    """Mean of one round; NaN where a step has none."""
+    known = [(t.click, math.nan if t.joules is None else t.joules) for t in timings]
+    if kind != "spc20":
+        return float(np.mean([joules for _, joules in known]))
+    encodings = [joules for click, joules in known if click == 0]
+    return float(np.mean([joules for click, joules in known if click > 0]) + np.mean(encodings) / CLICKS)
 
 
 def _part_rows(runner: Runner) -> list[dict[str, Any]]:

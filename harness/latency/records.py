@@ -109,6 +109,7 @@ class Timing:
         ms: time of the step.
         simulate_ms: of the annotator after a click; None where it was not timed.
         parts: part -> ms, in the pass with hooks.
+        joules: that the processor's packages took meanwhile; None where no counter was read.
     """
 
     image: int
@@ -117,6 +118,7 @@ class Timing:
     ms: float
     simulate_ms: float | None = None
     parts: dict[str, float] = field(default_factory=dict)
+    joules: float | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.latency import devices
+from harness.latency.energy import Meter
 from harness.latency.hooks import PartClock
 from harness.latency.records import Timing
 from harness.latency.workload import DEFAULT, Episode
@@ -23,6 +24,7 @@ RECORDED = "recorded episodes"
 OWN = "own untrained predictions"
 
 OTHER = "other"
+NO_METER = Meter((), "not asked")
 
 
 class Replay:
@@ -34,6 +36,7 @@ class Replay:
         mode: ``recorded``, ``truth``, or ``auto``: truth for untrained weights, else recorded.
         protocol: whose annotator clicks, and whose threshold makes masks of scores (None: the segmenter's own).
         encodes: of how many images the encoding is timed in each pass.
+        meter: counts the energy of each timed step, but for the pass with hooks.
 
     Attributes:
         clicks: of each image; None: the decoder runs again without a click, as the protocol asks.
@@ -49,13 +52,14 @@ class Replay:
         mode: str = "auto",
         protocol: Protocol = DEFAULT,
         encodes: int = 2,
+        meter: Meter = NO_METER,
     ):
         untrained = getattr(segmenter, "weights_status", "") == "untrained"
         self.segmenter, self.episodes = segmenter, list(episodes)
         self._wait = devices.waiting(segmenter)
         self.truth = mode == "truth" or (mode == "auto" and untrained)
         self.workload = TRUTH if self.truth else RECORDED
-        self.protocol, self.encodes = protocol, encodes
+        self.protocol, self.encodes, self.meter = protocol, encodes, meter
         self.clicks: list[list[Click | None]] = [list(e.clicks) for e in self.episodes]
         self.threshold = float(segmenter.threshold if protocol.threshold is None else protocol.threshold)
         self.boundary: dict[tuple[int, int], float] = {}
@@ -114,21 +118,29 @@ class Replay:
         timings: list[Timing] = []
         for index, (episode, clicks) in enumerate(zip(self.episodes, self.clicks, strict=True)):
             if index < self.encodes:
-                _, ms, parts = _timed(partial(self._encode, episode.image), clock)
-                timings.append(Timing(index, episode.size_bin, 0, ms, parts=parts))
+                (_, ms, parts), joules = self._metered(partial(self._encode, episode.image), clock)
+                timings.append(Timing(index, episode.size_bin, 0, ms, parts=parts, joules=joules))
             session = self.segmenter.start(self.embeddings[index])
             annotator = self._annotator(episode)
             annotator.click(np.zeros(episode.mask.shape, dtype=bool))  # the first click is known; it is remembered
             for k, click in enumerate(clicks):
                 if k:
                     self.prepare(session, episode, k)
-                scores, ms, parts = _timed(partial(self._click, session, click), clock)
+                (scores, ms, parts), joules = self._metered(partial(self._click, session, click), clock)
                 simulate_ms = None
                 if clock is None:
                     prediction = self._standing(np.asarray(scores), episode, k)
                     _, simulate_ms, _ = _timed(partial(annotator.click, prediction), None)
-                timings.append(Timing(index, episode.size_bin, k + 1, ms, simulate_ms, parts))
+                timings.append(Timing(index, episode.size_bin, k + 1, ms, simulate_ms, parts, joules))
         return timings
+
+    def _metered(
+        self, step: Callable[[], Any], clock: PartClock | None
+    ) -> tuple[tuple[Any, float, dict[str, float]], float | None]:
+        """What `_timed` gives, and the joules; the counters are read outside of the measured time."""
+        before = self.meter.read() if clock is None else None
+        timed = _timed(step, clock)
+        return timed, self.meter.joules(before, None if before is None else self.meter.read())
 
     def _encode(self, image: np.ndarray) -> Any:
         embedding = self.segmenter.encode(image)

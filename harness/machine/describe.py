@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from harness.latency import pinning
+from harness.latency import energy, pinning
 
 _PACKAGES = (
     "torch", "numpy", "scipy", "pandas", "opencv-python-headless", "transformers", "mlflow", "hydra-core",
@@ -28,7 +28,7 @@ _INSTRUCTIONS = (
 )  # fmt: skip
 
 
-_PASSING = ("load_average", "frequency_mhz", "peaks", "quick", "id", "earlier", "schema")
+_PASSING = ("load_average", "frequency_mhz", "peaks", "quick", "id", "earlier", "schema", "energy")
 
 
 def describe(quick: bool = True, peaks: bool = True) -> dict[str, Any]:
@@ -57,6 +57,7 @@ def describe(quick: bool = True, peaks: bool = True) -> dict[str, Any]:
         "instruction_sets": [name for name in _INSTRUCTIONS if name in flags],
         "virtual": "hypervisor" in flags,
         "memory_gb": round(memory.total / 2**30, 1),
+        "energy": energy.find().note,
         "kernel": platform.release(),
         "system": platform.system(),
         "python": platform.python_version(),
@@ -73,7 +74,8 @@ def describe(quick: bool = True, peaks: bool = True) -> dict[str, Any]:
 
 
 def identity(described: Mapping[str, Any]) -> str:
-    """Short digest of a description, without what changes from minute to minute (load, clock rate) and the peaks.
+    """Short digest of a description, without the peaks and what changes from minute to minute (load, clock rate, who
+    may read the energy).
 
     Another commit, another version of a package, another node: another id.
     """

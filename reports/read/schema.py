@@ -99,6 +99,7 @@ LATENCY: dict[str, Any] = {
     "p90_ms": np.nan,
     "repeats": 0,
     "peak_rss_mb": np.nan,
+    "joules": np.nan,
     "contended": "",
     "error": "",
     "timing_version": 1,

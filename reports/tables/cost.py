@@ -25,6 +25,7 @@ def latency(run: Run) -> Table:
     timed = run.latency[run.latency["median_ms"].notna()].reset_index(drop=True)
     ref = reference(run)
     base = timed[timed["variant"] == ref].drop_duplicates(keys).set_index(keys)["median_ms"]
+    counted = bool(timed["joules"].notna().any())
     rows = []
     for position, line in enumerate(timed.to_dict("records")):
         cells: tuple[Cell, ...] = (
@@ -39,6 +40,7 @@ def latency(run: Run) -> Table:
             _ratio(line, ref, base.get(tuple(line[k] for k in keys)), position),
             count(int(line["repeats"])),
             Value(finite(line["peak_rss_mb"]), digits=0, source=("latency", position, "peak_rss_mb")),
+            *[Value(finite(line["joules"]), digits=2, source=("latency", position, "joules"))][: int(counted)],
             str(line["contended"]) or "quiet",
         )
         rows.append(Row(cells, "", str(line["size_bin"])))
@@ -54,6 +56,7 @@ def latency(run: Run) -> Table:
         Column("ratio", f"× {ref or 'reference'}", better="low", help="same row otherwise, paired by rounds"),
         Column("repeats", "Rounds"),
         Column("peak_rss_mb", "Peak MB", better="low"),
+        *[Column("joules", "J", better="low", help="energy of the processor's packages")][: int(counted)],
         Column("contended", "Machine", help="what else ran meanwhile; such times are doubtful"),
     )
     cpu = run.machine.get("cpu_model") or run.machine.get("cpu") or "CPU not recorded"
@@ -62,6 +65,8 @@ def latency(run: Run) -> Table:
         "Times do not travel between machines; "
         f"ratios to {ref} do. Online SPC: mean click of 20; 20-SPC adds a twentieth of the encoding."
     )
+    if "energy" in run.machine:
+        caption += f" Energy: {str(run.machine['energy'])[:300]}."
     return Table("latency", "Latency", caption, columns, tuple(rows))
 
 

@@ -150,7 +150,7 @@ class SweepFolder:
         """Every data set of the sweep, in its order."""
         return list(dict.fromkeys(self._data_set(entry) for entry in self._entries))
 
-    @property
+    @cached_property
     def span(self) -> Span | None:
         """From the first begin to the last end of all that was clicked and measured."""
         rows = [self._own_file(entry) for entry in self._entries]

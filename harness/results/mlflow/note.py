@@ -45,7 +45,7 @@ class Line:
 
 
 def description(title: str, lines: Sequence[Line], failures: int, report: Path | None, link: str) -> str:
-    """Markdown of at most 5000 characters; lines that find no place are counted.
+    """Markdown of at most 5000 characters: title, report, table, failures; lines that find no place are counted.
 
     Args:
         title: of the ablation.
@@ -55,10 +55,10 @@ def description(title: str, lines: Sequence[Line], failures: int, report: Path |
         link: to the same file among the artifacts of the run.
     """
     end = [f"\n{failures} failures: see tables/failures.csv among the artifacts."] * bool(failures)
-    if report is not None:
-        place = f" (on the machine of the sweep: {escaped(str(report))})" if len(str(report)) < 500 else ""
-        end.append(f"\nReport: [report/index.html]({link}){place}")
     head = [f"**{escaped(title)[:500]}**\n"]
+    if report is not None:  # first: MLflow folds long descriptions
+        place = f" (on the machine of the sweep: {escaped(str(report))})" if len(str(report)) < 500 else ""
+        head.append(f"Report: [report/index.html]({link}){place}\n")
     names = sorted({h.name for line in lines for h in line.headlines})
     if lines:
         titles = [_title(name, lines) for name in names]

@@ -292,19 +292,17 @@ def test_real_times_and_inputs_arrive_in_a_data_base(searched):
     assert runs["full on grabcut"].data.params["variant.dha"] == "full"
 
 
-def test_metrics_of_people_reach_mlflow(tmp_path, monkeypatch):
+def test_metrics_of_people_reach_mlflow(tmp_path, monkeypatch, server):
     """protocol=rclicks through the real command; the numbers are those of summary.csv."""
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
-    out, uri = tmp_path / "out", f"sqlite:///{tmp_path / 'mlflow.db'}"
+    out = tmp_path / "out"
     arguments = ["--config-dir", str(FOLDER), "+ablation=radius", "dataset=squares", "dataset.count=3"]
     arguments += ["measure=none", "report=false", "protocol=rclicks", "protocol.primary=rclicks_noc90"]
     before = round(datetime.now(timezone.utc).timestamp() * 1000)
-    assert sweep.run([*arguments, f"out={out}", f"tracking.uri={uri}", "tracking.experiment=people"]) == 0
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("people").experiment_id
+    assert sweep.run([*arguments, f"out={out}", "tracking.uri='memory:'"]) == 0
     summary = pd.read_csv(out / "summary.csv").query("size_bin == 'all'").set_index(["variant", "metric"])["value"]
     names = [*(f"rclicks_{name}90" for name in ("noc", "std", "dgr", "dhh", "dsb")), "rclicks_nsr"]
-    cells = client.search_runs([experiment], "tags.is.kind = 'cell'")
+    cells = [run for run in server.active() if run.data.tags["is.kind"] == "cell"]
     assert {run.data.tags["is.variant"] for run in cells} == {"wide", "narrow"}
     for run in cells:
         of_variant = summary[run.data.tags["is.variant"]]
@@ -317,5 +315,4 @@ def test_metrics_of_people_reach_mlflow(tmp_path, monkeypatch):
         spent += sum(table[name].sum() for table in (clicks, groups) for name in ("online_ms", "simulate_ms"))
         assert run.info.end_time - run.info.start_time == pytest.approx(spent, abs=1)
         assert run.info.start_time >= before - 1000  # rows carry whole seconds
-    [parent] = client.search_runs([experiment], "tags.is.kind = 'sweep'")
-    assert parent.data.metrics["0_rclicks_noc90"] == summary["wide", "rclicks_noc90"]
+    assert _parent(server).data.metrics["0_rclicks_noc90"] == summary["wide", "rclicks_noc90"]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from tracking_faults import MemoryServer
 
 from harness import sweep
 from harness.clicking.recorded import RecordedClick, Writer
 from harness.clicking.records import ClickRow, Episode, GroupClicks
 from harness.errors import UserError
 from harness.planning.disk import Trust
+from harness.results import mlflow as tracking
+from harness.results.mlflow import runs as tracking_runs
 from reports.episodes.replay import Replayer
 from reports.pages.assemble import build
 from reports.plots import people
@@ -59,6 +63,26 @@ def test_rclicks_fills_the_files(rclicks):
     clicks = pd.read_parquet(rclicks / "clicks.parquet")
     assert (clicks["click"] >= 1).all() and len(clicks[clicks["sample"] == "square0"]) <= 2 * 20
     assert "rclicks_noc90" in set(pd.read_csv(rclicks / "compare.csv")["metric"])
+
+
+def test_rclicks_reaches_mlflow(rclicks, tmp_path, monkeypatch):
+    """Every metric of people under its name; the numbers are those of summary.csv. Runs last as long as their work."""
+    server = MemoryServer()
+    monkeypatch.setattr(tracking_runs, "open_client", lambda uri: server)
+    out = Path(shutil.copytree(rclicks, tmp_path / "out"))
+    tracking.deliver(out, {"uri": "memory:", "experiment": "people"})
+    names = [*(f"rclicks_{name}90" for name in ("noc", "std", "dgr", "dhh", "dsb")), "rclicks_nsr"]
+    cells = [run for run in server.active() if run.data.tags["is.kind"] == "cell"]
+    assert {run.data.tags["is.variant"] for run in cells} == {"wide", "narrow"}
+    for run in cells:
+        variant = run.data.tags["is.variant"]
+        values = summary(out).loc[variant]["value"]
+        assert {name: run.data.metrics[f"{name}/squares"] for name in names} == values[names].to_dict()
+        tables = [pd.read_parquet(out / f"{name}.parquet") for name in ("clicks", "groups")]
+        clicks, groups = (table[table["variant"] == variant] for table in tables)
+        spent = clicks.drop_duplicates("sample")["encode_ms"].sum()
+        spent += sum(table[name].sum() for table in (clicks, groups) for name in ("online_ms", "simulate_ms"))
+        assert run.info.end_time - run.info.start_time == pytest.approx(spent, abs=1)
 
 
 def test_the_same_command_resumes_and_another_map_is_another_cell(rclicks, capsys):

@@ -15,14 +15,12 @@ import yaml
 from mlflow import MlflowClient
 from tracking_faults import MemoryServer, write_sweep
 
-from harness import sweep
 from harness.results import mlflow as tracking
 from harness.results.mlflow import note, numbers, times
 from harness.results.mlflow import runs as tracking_runs
 
 SETTINGS = {"uri": "memory:", "experiment": "bench"}
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = Path(__file__).parent / "user_folder"
 
 
 @pytest.fixture
@@ -217,6 +215,19 @@ def test_every_data_set_stands_on_the_sweep_and_the_second_has_names_of_its_own(
     assert parent.data.metrics == {"1_noc90": 3.0, "7_encode_ms": 12.5, "discs/1_noc90": 2.0, "discs/7_encode_ms": 12.5}
 
 
+def test_a_primary_metric_of_another_kind_comes_first(tmp_path, server):
+    out = write_sweep(tmp_path / "out")
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    (out / "config.yaml").write_text(yaml.safe_dump({**config, "primary": "rclicks_noc90"}))
+    summary = pd.read_csv(out / "summary.csv")
+    summary.loc[len(summary)] = ["wide", "squares", "rclicks_noc90", "all", 4.25, 4.0, 4.5]
+    summary.to_csv(out / "summary.csv", index=False)
+    tracking.deliver(out, SETTINGS)
+    parent = _parent(server)
+    assert parent.data.metrics == {"0_rclicks_noc90": 4.25, "1_noc90": 3.0, "7_encode_ms": 12.5}
+    assert "| squares | 4.25 (4.00 to 4.50) | 3.00 (1.50 to 3.50) | 12.5 |" in parent.data.tags["mlflow.note.content"]
+
+
 # A real data base
 
 
@@ -290,29 +301,3 @@ def test_real_times_and_inputs_arrive_in_a_data_base(searched):
     history = client.get_metric_history(runs["full on grabcut"].info.run_id, "iou/grabcut")
     assert [m.step for m in history] == [1, 2, 3]
     assert runs["full on grabcut"].data.params["variant.dha"] == "full"
-
-
-def test_metrics_of_people_reach_mlflow(tmp_path, monkeypatch, server):
-    """protocol=rclicks through the real command; the numbers are those of summary.csv."""
-    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
-    out = tmp_path / "out"
-    arguments = ["--config-dir", str(FOLDER), "+ablation=radius", "dataset=squares", "dataset.count=3"]
-    arguments += ["measure=none", "report=false", "protocol=rclicks", "protocol.primary=rclicks_noc90"]
-    before = round(datetime.now(timezone.utc).timestamp() * 1000)
-    assert sweep.run([*arguments, f"out={out}", "tracking.uri='memory:'"]) == 0
-    summary = pd.read_csv(out / "summary.csv").query("size_bin == 'all'").set_index(["variant", "metric"])["value"]
-    names = [*(f"rclicks_{name}90" for name in ("noc", "std", "dgr", "dhh", "dsb")), "rclicks_nsr"]
-    cells = [run for run in server.active() if run.data.tags["is.kind"] == "cell"]
-    assert {run.data.tags["is.variant"] for run in cells} == {"wide", "narrow"}
-    for run in cells:
-        of_variant = summary[run.data.tags["is.variant"]]
-        assert {name: run.data.metrics[f"{name}/squares"] for name in names} == of_variant[names].to_dict()
-        assert sorted(run.data.metrics)[0] == "0_rclicks_noc90"
-        assert run.data.metrics["0_rclicks_noc90"] == of_variant["rclicks_noc90"]
-        clicks = pd.read_parquet(out / "clicks.parquet").query(f"variant == '{run.data.tags['is.variant']}'")
-        groups = pd.read_parquet(out / "groups.parquet").query(f"variant == '{run.data.tags['is.variant']}'")
-        spent = clicks.drop_duplicates("sample")["encode_ms"].sum()
-        spent += sum(table[name].sum() for table in (clicks, groups) for name in ("online_ms", "simulate_ms"))
-        assert run.info.end_time - run.info.start_time == pytest.approx(spent, abs=1)
-        assert run.info.start_time >= before - 1000  # rows carry whole seconds
-    assert _parent(server).data.metrics["0_rclicks_noc90"] == summary["wide", "rclicks_noc90"]

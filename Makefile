@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 ABLATION ?= dha
 OUT    ?= runs/$(ABLATION)
 ARGS   ?=
+# Two test files at a time: the suite is made for two cores.
+JOBS   ?= 2
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -42,7 +44,7 @@ board: install
 	$(BIN)/python -m reports board out=runs/board
 
 test: install
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile $(ARGS)
 
 test-all: install
 	$(BIN)/python -m pytest $(ARGS)

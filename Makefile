@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help install sweep report board test test-all check format clean
 
 help:
-	@echo "make sweep    demo sweep on embedded scenes: summary, rows, MLflow runs, report (ABLATION=dha ARGS='dataset.limit=4')"
+	@echo "make sweep    demo sweep on composed scenes: summary, rows, MLflow runs, report (ABLATION=dha ARGS='dataset.limit=4')"
 	@echo "make report   the report again, from OUT=$(OUT)"
 	@echo "make board    a static site of the project's own results, into runs/board"
 	@echo "make test     the test suite (ARGS='-k store'); make test-all adds the slow tests"

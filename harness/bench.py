@@ -19,10 +19,14 @@ COMMANDS = {
     "convert": ("harness.convert", "a torch file's tensors as safetensors"),
 }
 
+ALIASES = {"reports": "report"}
+"""`python -m reports` is how the documents call it."""
+
 
 def main() -> None:
     """Run the named command with the rest of the arguments; without one, list them."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    name = ALIASES.get(name, name)
     if name in ("-h", "--help"):
         print("usage: is-bench COMMAND [key=value …]\n")
         for command, (_, text) in COMMANDS.items():

@@ -67,22 +67,35 @@ class _Parser(argparse.ArgumentParser):
         return self.parse_intermixed_args(args, namespace)
 
 
-def parser(prog: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
-    """A parser for `--config-dir DIR key=value …`; the help text is kept as it is written."""
+def parser(
+    prog: str,
+    description: str,
+    epilog: str = "",
+    example: str = "dataset.limit=5",
+    metavar: str = "key=value",
+    own_folder: bool = True,
+) -> argparse.ArgumentParser:
+    """A parser for `--config-dir DIR key=value …`; the help text is kept as it is written.
+
+    Args:
+        example: a setting that the command takes, or a sentence about `metavar`.
+        metavar: how the arguments are called in the line of usage.
+        own_folder: whether the command reads a folder of the user's own (`--config-dir`).
+    """
     argument_parser = _Parser(
         prog=prog,
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    argument_parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings, for example dataset.limit=5"
-    )
-    argument_parser.add_argument(
-        "--config-dir",
-        metavar="DIR",
-        help="folder of your own with variant/, dataset/, ablation/ YAML files and the modules that they name",
-    )
+    text = f"settings, for example {example}" if metavar == "key=value" else example
+    argument_parser.add_argument("overrides", nargs="*", metavar=metavar, help=text)
+    if own_folder:
+        argument_parser.add_argument(
+            "--config-dir",
+            metavar="DIR",
+            help="folder of your own with variant/, dataset/, ablation/ YAML files and the modules that they name",
+        )
     return argument_parser
 
 

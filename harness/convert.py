@@ -27,11 +27,20 @@ process of its own without network, other programs or files to write; nothing th
   python -m harness.convert sam_vit_b.pth                         writes sam_vit_b.safetensors beside it
   python -m harness.convert downloads/last.pth out=weights.safetensors
 """
+_EPILOG = """\
+settings:
+  out=FILE.safetensors   where to; it must not exist (default: FILE with .safetensors, beside it)
+
+exit codes: 0 written, 2 a setting is wrong or the file cannot be read, 130 stopped
+"""
+_ARGUMENT = ("the file to read, and out=FILE.safetensors", "FILE")
 
 
 def run(arguments: Sequence[str]) -> int:
     """The command; returns the exit code."""
-    options = cli.parser("python -m harness.convert", _HELP).parse_args(arguments)
+    options = cli.parser("python -m harness.convert", _HELP, _EPILOG, *_ARGUMENT, own_folder=False).parse_args(
+        arguments
+    )
     targets = [text.removeprefix("out=") for text in options.overrides if text.startswith("out=")]
     sources = [text for text in options.overrides if not text.startswith("out=")]
     if len(sources) != 1 or len(targets) > 1:

@@ -21,11 +21,22 @@ Delivers the folder of a sweep to MLflow. Delivering again changes nothing, and 
   python -m harness.sync run=runs/dha uri=http://localhost:5000 experiment=my-experiment
   python -m harness.sync run=runs/dha uri=http://slow.example:5000 timeout_s=3600
 """
+_EPILOG = """\
+settings:
+  run=DIR           folder of the sweep (out= of its command)
+  uri=URI           where to; default $MLFLOW_TRACKING_URI, else SQLite beside the folder
+  experiment=NAME   default interactive-segmentation
+  timeout_s=N       seconds for all of it (default 300); the next delivery goes on
+
+exit codes: 0 delivered, 2 a setting is wrong or the server could not be reached, 130 stopped
+"""
 
 
 def run(arguments: Sequence[str]) -> int:
     """The command; returns the exit code."""
-    options = cli.parser("python -m harness.sync", _HELP).parse_args(arguments)
+    options = cli.parser("python -m harness.sync", _HELP, _EPILOG, "run=runs/dha", own_folder=False).parse_args(
+        arguments
+    )
     settings = _settings(options.overrides)
     if "run" not in settings:
         raise UserError("which sweep? Give its folder: python -m harness.sync run=DIR")

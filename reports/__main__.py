@@ -16,6 +16,7 @@ from harness.cli import EXIT_UNDECIDED, main_guard
 from harness.errors import UserError, near_miss
 from harness.planning.config import Config
 from harness.planning.disk import Trust
+from reports import usage
 from reports.commands import COMMANDS
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ Makes tables, plots and one self-contained page of a finished (or unfinished) sw
   python -m reports run=runs/dha out=DIR episodes=0      into DIR, without replayed episodes
   python -m reports run=runs/dha --config-dir DIR        with episodes of your own classes, from your modules in DIR
   python -m reports run=runs/dha table=main              one table on the screen (format=md|csv|tex)
-  python -m reports compare runs/a runs/b [out=DIR]      what changed between two runs
+  python -m reports compare runs/a runs/b [out=DIR]      what changed between two runs, into runs/b/compare
   python -m reports history runs/a runs/b runs/c         several runs over time: did the last one get worse?
   python -m reports study=FILE                           the table of a study that people clicked (docs/clicking.md)
   python -m reports submit run=DIR to=REPO               check a run and put it into a repository of results
@@ -52,6 +53,7 @@ exit codes: 0 done; history, gate: everything was judged and nothing got worse
             2 a setting is wrong; submit: refused; docs check=true: a document differs from the rows
             3 history, gate: nothing got worse, but for some variant the primary metric was not compared, or too few
               samples differ to tell; compare: this holds for every variant
+python -m reports COMMAND --help says more of a command.
 """
 KEYS = (
     "run",
@@ -89,7 +91,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     if not arguments or any(a in ("-h", "--help", "help") for a in arguments):
-        print(HELP, end="")
+        print(usage.of(arguments[:1]) or usage.of(arguments[1:] if arguments[:1] == ["help"] else ()) or HELP, end="")
         return 0
     over_repository = arguments[0] == "history" and any(a.startswith("results=") for a in arguments[1:])
     if over_repository or arguments[0] in COMMANDS and arguments[0] != "history":

@@ -277,7 +277,7 @@ def _read(kind: type, facts: object, where: str) -> Any:
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for key in facts:
         if key not in fields:
-            raise UserError(f"{where}.{key}: unknown. {near_miss(str(key), fields)}")
+            raise UserError(f"{where}.{key}: unknown. {near_miss(str(key), fields, '')}")
     for name, one in fields.items():
         if name not in facts and one.default is one.default_factory is dataclasses.MISSING:
             raise UserError(f"{where}.{name}: missing; null where nobody knows it.")

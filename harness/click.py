@@ -45,6 +45,7 @@ exit codes: 2 a setting is wrong, 130 stopped by Ctrl-C
 """
 OWN = ("images", "study", "user", "out", "port", "host")
 _SHARED = ("variant", "variants", "ablation", "dataset", "datasets", "threads")
+_SWEEP_ONLY = ("protocol", "measure", "tracking", "executor", "report", "code", "dry_run")
 _IN_STUDY = ("study", "user", "out", "port", "host", "threads")
 
 
@@ -106,6 +107,8 @@ def resolve(root: Config, own: dict[str, str], others: Sequence[str]) -> PageSet
     for override in others:
         key = override.lstrip("+~").split("=", 1)[0]
         if key.split(".", 1)[0] not in _SHARED:
+            if key.split(".", 1)[0] in _SWEEP_ONLY:
+                raise UserError(f"unknown setting {key!r}: it is one of harness.sweep. `--help` lists the page's.")
             raise UserError(f"unknown setting {key!r}. {near_miss(key, (*OWN, *_SHARED))}")
     user = check_user(own.get("user", "me"))
     named = any(o.lstrip("+").split("=", 1)[0] in ("variant", "variants", "ablation") for o in others)

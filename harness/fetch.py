@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from harness import cli
@@ -33,10 +34,11 @@ Fetches public data sets and official weights, checks their digests, and puts th
   python -m harness.fetch weights=hrsam from=FILE            a file that you downloaded by hand
   python -m harness.fetch verify=true                        is everything still as it was fetched?
 """
+_LIST_COLUMNS = 118
 EPILOG = """\
 settings:
   data=NAME,…  weights=NAME,…  all=reproduction:NAME
-  list=true            show everything                 verify=true      compare what is here with its digests
+  list=true            show everything, or the named   verify=true      compare what is here with its digests
   from=FILE[,FILE]     in the place of the network     again=true       fetch anew what is here
   lock=FILE            digests of first use; to commit (default is-bench.lock.yaml here, else in the data folder)
   timeout_s=30         give up an address that brings (next to) nothing for so long
@@ -65,15 +67,15 @@ class Settings:
 
 def run(arguments: Sequence[str]) -> int:
     """The command; returns the exit code."""
-    options = cli.parser("python -m harness.fetch", HELP, EPILOG).parse_args(arguments)
+    options = cli.parser("python -m harness.fetch", HELP, EPILOG, "data=grabcut").parse_args(arguments)
     settings = parse(options.overrides)
     root = Config(options.config_dir)
     catalogue = Catalogue(root.config_dir)
     lock = lockfile.LockFile(settings.lock or lockfile.default())
-    if settings.list:
-        show(catalogue, Console())
-        return 0
     entries = chosen(settings, catalogue, root)
+    if settings.list:
+        show(catalogue, Console(), entries or None)
+        return 0
     console = Console(stderr=True)
     if settings.verify:
         return _verify(entries or _here(catalogue), lock, console)
@@ -243,17 +245,23 @@ def _verify(entries: Sequence[Entry], lock: lockfile.LockFile, console: Console)
     return cli.EXIT_FAILURES if wrong else 0
 
 
-def show(catalogue: Catalogue, console: Console) -> None:
-    """The table of list=true."""
-    console = console if console.is_terminal else Console(width=170)
+def show(catalogue: Catalogue, console: Console, entries: Sequence[Entry] | None = None) -> None:
+    """The table of list=true: these entries, or everything that there is."""
+    console = console if console.is_terminal else Console(width=_LIST_COLUMNS)
+    shown = list(catalogue.entries.values() if entries is None else entries)
     for kind, title in (("data", "data sets (data=NAME)"), ("weights", "weights (weights=NAME)")):
-        table = Table(title=title, title_justify="left")
+        of_kind = sorted((entry for entry in shown if entry.kind == kind), key=lambda entry: entry.name)
+        if not of_kind:
+            continue
+        table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1))
         for column in ("name", "what", "size", "digest", "licence", "state"):
-            table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
-        for name, entry in sorted(catalogue.of(kind).items()):
+            # A name is for copying, so it stays whole; long titles and licences take lines of their own.
+            whole = column in ("name", "size")
+            table.add_column(column, justify="right" if column == "size" else "left", overflow="fold", no_wrap=whole)
+        for entry in of_kind:
             about = markup(entry.title) + (f" [dim]({markup(entry.note)})[/]" if entry.note else "")
             table.add_row(
-                markup(name),
+                markup(entry.name),
                 about,
                 listing.size(entry),
                 listing.digest(entry),

@@ -58,16 +58,16 @@ class Bar:
         self._note = note = visible(note)
         if self._bar is not None:
             self._bar.update(self._task, advance=items, note=note)
-        elif time.monotonic() - self._last_line > _LINE_EVERY_S:
+        elif self.count < self.total and time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._last_line = time.monotonic()
-            self._line()
+            self._line()  # the line of the last item comes at the end
 
     def _line(self) -> None:
         spent = time.monotonic() - self._started
         left = spent / max(self.count, 1) * (self.total - self.count)
         self.console.print(
             f"{self.title}: {self.count}/{self.total}, {_clock(spent)} spent, about {_clock(left)} left {self._note}",
-            highlight=False, markup=False,
+            highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
 
     def __enter__(self) -> Bar:
@@ -112,7 +112,7 @@ class ByteBar:
             self._bar.update(self._task, completed=done, total=self.total)
         elif time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._last_line = time.monotonic()
-            self.console.print(self._line(done), highlight=False, markup=False)
+            self.console.print(self._line(done), highlight=False, markup=False, soft_wrap=True)
 
     def _line(self, done: int) -> str:
         speed = (done - (self._first or 0)) / max(time.monotonic() - self._started, 1e-9)

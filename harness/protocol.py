@@ -79,7 +79,7 @@ class Protocol:
         if self.primary == DEFAULT_PRIMARY and DEFAULT_PRIMARY not in known and self.targets:
             object.__setattr__(self, "primary", f"noc{percent(max(self.targets))}")
         elif self.primary not in known:
-            hint = near_miss(self.primary, known)
+            hint = near_miss(self.primary, known, "docs/protocols.md lists all.")
             raise UserError(f"protocol.primary={self.primary!r}: this protocol gives no such metric. {hint}")
 
     def _check_start_and_sequential(self) -> None:

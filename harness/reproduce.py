@@ -47,7 +47,9 @@ def run(arguments: Sequence[str]) -> int:
 
     root = Config(config_dir(arguments))
     names = ", ".join(root.options("reproduction"))
-    parsed = cli.parser("python -m harness.reproduce", HELP, _EPILOG.format(names=names)).parse_args(arguments)
+    parsed = cli.parser(
+        "python -m harness.reproduce", HELP, _EPILOG.format(names=names), "rows=ritm limit=5"
+    ).parse_args(arguments)
     from harness.fetching import lockfile
     from harness.fetching.manifests import Catalogue
     from harness.reproducing import forecast, rows, running, verdicts

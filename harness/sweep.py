@@ -17,7 +17,7 @@ HELP = """\
 Clicks through a data set with every variant of an ablation, measures NoC, FLOPs and CPU latency, and leaves rows,
 tables, MLflow runs and a report under out=DIR. The same command again does only what is missing.
 
-  python -m harness.sweep +ablation=dha                           the four attention states, on embedded scenes
+  python -m harness.sweep +ablation=dha                           the four attention states, on composed scenes
   python -m harness.sweep +ablation=dha dry_run=true              what would run, and for about how long
   python -m harness.sweep +ablation=dha dry_run=probe             the same, after a measurement of the speed
   python -m harness.sweep +ablation=dha dataset=grabcut dataset.root=DIR
@@ -49,6 +49,7 @@ def epilog(root: Config) -> str:
             "  measure=none            clicks only;  measure=full  careful latency;  measure=latency  no clicks",
             "  tracking.enabled=false  no MLflow;  tracking.uri=URI or $MLFLOW_TRACKING_URI  another server",
             "  report=false            no report at the end",
+            "  --show                  print every setting with its value, and stop",
             "",
             "exit codes: 0 done, 1 something failed (see failures.csv), 2 a setting is wrong, 130 stopped",
         ]

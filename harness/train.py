@@ -231,7 +231,7 @@ def _deliver(folder: Path, config: DictConfig, console: Console) -> None:
     settings = plain(config.tracking)
     deliver = getattr(tracking, "try_deliver_training", None)
     if settings["enabled"] and deliver is not None:
-        console.print(markup(deliver(folder, settings)), highlight=False)
+        console.print(markup(deliver(folder, settings)), highlight=False, soft_wrap=True)
 
 
 main = cli.main_guard(run)

@@ -54,7 +54,7 @@ class Recorded:
         if self.file is not None and self.user is not None and str(self.user) not in self.recording.users:
             raise UserError(
                 f"protocol.annotator.user={self.user!r} clicked nothing in {self.file}. "
-                f"{near_miss(str(self.user), self.recording.users[:20])}"
+                f"{near_miss(str(self.user), self.recording.users, '')}"
             )
 
     @property

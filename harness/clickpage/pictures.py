@@ -93,7 +93,7 @@ class SamplePictures:
         self.names: Sequence[str] = list(dataset.names) if names is None else list(names)
         for name in self.names:
             if name not in set(dataset.names):
-                raise UserError(f"data set {label!r} has no sample {name!r}. {near_miss(name, dataset.names)}")
+                raise UserError(f"data set {label!r} has no sample {name!r}. {near_miss(name, dataset.names, '')}")
 
     def load(self, name: str) -> Picture:
         """Read one sample; SampleError if that is not possible."""

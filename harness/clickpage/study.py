@@ -76,7 +76,7 @@ class Study:
         chosen = list(names if self.samples is None else self.samples)
         for name in chosen:
             if name not in names:
-                raise UserError(f"{self.path}: {label!r} has no sample {name!r}. {near_miss(name, names)}")
+                raise UserError(f"{self.path}: {label!r} has no sample {name!r}. {near_miss(name, names, '')}")
         chosen = chosen[: self.first]
         if self.order == "shuffled":
             seed = int.from_bytes(hashlib.sha256(f"{self.title}\n{user}".encode()).digest()[:8], "big")
@@ -115,7 +115,9 @@ def read(path: str) -> Study:
     settings = user_yaml.load(file)
     for key in settings:
         if key not in _KEYS:
-            raise UserError(f"{file}: unknown setting {key!r}. {near_miss(str(key), _KEYS)}")
+            raise UserError(
+                f"{file}: unknown setting {key!r}. {near_miss(str(key), _KEYS, 'docs/clicking.md lists all.')}"
+            )
     value = _Values(file, settings)
     samples = settings.get("samples")
     first = value.whole("samples") if isinstance(samples, int) else None

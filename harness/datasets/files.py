@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from harness.datasets.pairs import Entry, Listing, check_limit, parse_shard, sel
 from harness.datasets.problems import EmptyMask
 from harness.errors import SampleError, UserError
 from harness.fetching import places
+from harness.fetching.manifests import Catalogue
 from harness.sample import Sample
 from harness.text import printable
 
@@ -75,7 +77,7 @@ class FileDataset:
         if missing:
             inside = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
             lacks = " and no ".join(missing)
-            raise UserError(f"dataset.root={root} has no {lacks} (it holds: {inside}). {expected}")
+            raise UserError(f"dataset.root={root} has no {lacks} (it holds: {inside}). {_resembles(path)}{expected}")
         return path
 
     def listing(self) -> Listing:
@@ -212,3 +214,13 @@ class FileDataset:
             "shard": None if self.shard is None else "/".join(map(str, self.shard)),
             "samples": len(self),
         }
+
+
+def _resembles(folder: Path) -> str:
+    """Which data sets with a layout of their own the folder looks like, as a sentence; "" for none."""
+    layouts = {name: entry.layout for name, entry in Catalogue().of("data").items() if entry.layout}
+    fitting = {name: parts for name, parts in layouts.items() if all((folder / part).exists() for part in parts)}
+    packaged = resources.files("sweeps") / "dataset"
+    longest = max((len(parts) for parts in fitting.values()), default=0)
+    names = [name for name, parts in fitting.items() if len(parts) == longest and (packaged / f"{name}.yaml").is_file()]
+    return f"It looks like dataset={' or dataset='.join(names)}. " if names else ""

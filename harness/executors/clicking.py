@@ -81,6 +81,7 @@ class Clicking:
         pending = {(v, n) for v, (_, file) in files.items() for n in names if n not in file.done}
         if not pending:
             return
+        self.store.added = True
         self.underway.dataset = data.name
         work = Work(
             {v: cell.variant.shown for v, (cell, _) in files.items()},

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from harness import cli
 from harness.console import Console, markup, standard_output
+from harness.errors import UserError
 from harness.executors.clicking import Clicking
 from harness.executors.underway import Underway
 from harness.machine.features import EMULATED, running_precision
@@ -63,11 +64,18 @@ class Sweep:
                     with live.following(store.out, plain(self.config.tracking)):
                         self.quality()
                 stages.measure(self.plan, self.measure, store, tables, self.machines, self.console)
-            finally:
+            except UserError:
+                # The error is what the user has to read; a line about MLflow before it would say that all went well.
+                self.conclude(tables, quiet=True)
+                raise
+            except BaseException:
                 # Whatever was finished becomes tables, even when the user stops in the middle.
                 self.conclude(tables)
+                raise
+            self.conclude(tables)
             failed = tables.failures
-            summary.print_summary(self.plan, tables, store.out, time.monotonic() - started, standard_output())
+            seconds = time.monotonic() - started
+            summary.print_summary(self.plan, tables, store.out, seconds, standard_output(), store.added)
             return cli.EXIT_FAILURES if len(failed) else 0
 
     def quality(self) -> None:
@@ -115,8 +123,8 @@ class Sweep:
     def _cell(self, cell: Cell) -> CellFile:
         return self.store.cell(cell.key, outcome.cell_header(cell))
 
-    def conclude(self, tables: outcome.Tables) -> None:
-        """Write the tables, then MLflow and the report from what is on disk."""
+    def conclude(self, tables: outcome.Tables, quiet: bool = False) -> None:
+        """Write the tables, then MLflow and the report from what is on disk; `quiet`: say nothing of MLflow."""
         cells = [(c, self._cell(c)) for c in self.plan.cells] if self.measure.quality else []
         outcome.write(self.plan, cells, tables, self.store)
         speeds = Speeds(self.config.threads)
@@ -127,8 +135,8 @@ class Sweep:
             from harness.results import mlflow as tracking
 
             message = tracking.try_deliver(self.store.out, plain(self.config.tracking))
-            if message:
-                self.console.print("\n".join(map(markup, message.splitlines())), highlight=False)
+            if message and not quiet:
+                self.console.print("\n".join(map(markup, message.splitlines())), highlight=False, soft_wrap=True)
 
     def _report(self) -> None:
         """The report is a program of its own: harness never imports reports."""

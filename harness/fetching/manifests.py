@@ -17,6 +17,7 @@ from harness.errors import UserError, near_miss
 from harness.fetching.places import KINDS, NAME
 
 UNPACK = ("none", "auto", "zip", "tar")
+LISTED = "`python -m harness.fetch list=true` lists all."
 _DIGEST = {"md5": 32, "sha256": 64}
 _DRIVE = "https://drive.google.com/uc?export=download&id="
 _MOST_YAML = 1 << 20
@@ -162,7 +163,7 @@ class Catalogue:
             return known[name]
         official = self.official(name) if kind == "weights" else None
         if official is None:
-            raise UserError(f"unknown {kind} {name!r}. {near_miss(name, known)}")
+            raise UserError(f"unknown {kind} {name!r}. {near_miss(name, known, LISTED)}")
         return official
 
     def official(self, variant: str) -> Entry | None:
@@ -262,7 +263,9 @@ def _mapping(values: Any, where: str, of: type) -> Mapping[str, Any]:
     allowed = [f.name for f in fields(of)]
     for key in values:
         if key not in allowed:
-            raise UserError(f"{where}: unknown key {str(key)!r}. {near_miss(str(key), allowed)}")
+            raise UserError(
+                f"{where}: unknown key {str(key)!r}. {near_miss(str(key), allowed, 'docs/fetch.md lists all.')}"
+            )
     return values
 
 

@@ -6,6 +6,7 @@ built.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from harness import cards
 from harness.errors import UserError, near_miss
 from harness.fetching import hub, places
-from harness.fetching.manifests import Catalogue, Entry
+from harness.fetching.manifests import LISTED, Catalogue, Entry
 
 OFFICIAL = "official"
 
@@ -21,6 +22,15 @@ OFFICIAL = "official"
 def is_name(weights: object) -> bool:
     """Whether a setting `weights` names a checkpoint that was, or is to be, fetched."""
     return isinstance(weights, str) and (weights == OFFICIAL or weights.startswith((f"{OFFICIAL}:", hub.PREFIX)))
+
+
+def require_spelling(weights: object) -> None:
+    """Raise UserError for a path that is no file and is nearly the word `official`."""
+    if not isinstance(weights, str) or is_name(weights) or Path(weights).expanduser().exists():
+        return
+    word, colon, name = weights.partition(":")
+    if difflib.get_close_matches(word.lower(), [OFFICIAL], cutoff=0.8):
+        raise UserError(f"weights={weights}: no such file. Did you mean {OFFICIAL + colon + name!r}?")
 
 
 def settled(weights: str, variant: str, config: Mapping[str, Any], catalogue: Catalogue) -> str:
@@ -42,7 +52,7 @@ def settled(weights: str, variant: str, config: Mapping[str, Any], catalogue: Ca
     entry = catalogue.get("weights", name) if name else catalogue.official(variant) or _of_card(config, catalogue)
     if entry is None:
         known = [name for name in cards.load() if catalogue.official(name) is not None]
-        raise UserError(f"variant {variant!r} has no official weights. {near_miss(variant, known)}")
+        raise UserError(f"variant {variant!r} has no official weights. {near_miss(variant, known, LISTED)}")
     require(entry)
     return f"{OFFICIAL}:{entry.name}"
 

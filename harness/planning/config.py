@@ -7,6 +7,7 @@ one line and exit code 2, and tests need a function.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 import sys
@@ -29,6 +30,8 @@ from harness.planning.environment import containers, recorded
 from harness.planning.overrides import quoted, readable
 
 GROUPS = ("ablation", "variant", "dataset", "protocol", "measure")
+_SEVERAL = re.compile(rf"^\+{{0,2}}(?P<key>{'|'.join(GROUPS)})=\[?(?P<names>[\w./+-]+(\s*,\s*[\w./+-]+)+)\]?$")
+_SETTINGS_LISTED = "`--help` lists the usual ones, `python -m harness.sweep --show` all."
 _GROUP_CHOICE = re.compile(r"^\+{0,2}(?P<group>\w+)=(?P<name>[\w./+-]+)$")
 
 
@@ -128,6 +131,8 @@ class Config:
             self.require(match["group"], match["name"])
             # `ablation` is absent from the defaults list (its files are global), so Hydra wants a plus.
             return f"{'+' if match['group'] == 'ablation' else ''}{match['group']}={match['name']}"
+        if several := _SEVERAL.match(override):
+            raise UserError(_one_of_several(override, several["key"], several["names"]))
         if "=" not in override:
             raise UserError(
                 f"cannot read {override!r}: arguments look like key=value, for example +ablation=dha dataset.limit=3."
@@ -149,17 +154,52 @@ class Config:
     ) -> str:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         for override in overrides:
-            key = override.lstrip("+~").split("=", 1)[0]
+            key, _, value = override.lstrip("+~").partition("=")
+            if text.startswith("Ambiguous value") and f"'{override}'" in text:
+                return _one_of_several(override, key, value)
             if key not in GROUPS and f"'{key}'" in str(error):
                 plain = [o for o in overrides if o.lstrip("+").split("=", 1)[0] in GROUPS]
                 with contextlib.suppress(HydraException, OmegaConfBaseException):
                     known = _leaves(hydra_compose(primary, overrides=[*search_path, *plain]))
-                    parent = key.rpartition(".")[0]
-                    siblings = [k for k in known if k.rpartition(".")[0] == parent] or known
                     if key in known:
                         return f"setting {key!r} exists already: leave out the plus of {override!r}."
-                    return f"unknown setting {key!r}. {near_miss(key, siblings)}"
+                    return f"unknown setting {key!r}. {near_setting(key, known)}"
         return f"{text} (in: {' '.join(overrides)})"
+
+
+def near_setting(key: str, known: Sequence[str]) -> str:
+    """Ending of an error message for an unknown setting: the one that was meant, else those beside it.
+
+    >>> near_setting("limit", ["out", "dataset.root", "dataset.limit"])
+    "Did you mean 'dataset.limit'? `--help` lists the usual ones, `python -m harness.sweep --show` all."
+    """
+    parent, _, last = key.rpartition(".")
+    siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == parent}
+    anywhere = [k for k in known if k.rpartition(".")[2] == last]
+    nearest = [siblings[name] for name in difflib.get_close_matches(last, siblings, n=1, cutoff=0.8)]
+    nearest = nearest or difflib.get_close_matches(key, anywhere, n=1, cutoff=0.6) or anywhere[:3]
+    nearest = nearest or [siblings[name] for name in difflib.get_close_matches(last, siblings, n=1, cutoff=0.5)]
+    if not nearest:
+        lasts = {k.rpartition(".")[2] for k in known}
+        near_last = difflib.get_close_matches(last, sorted(lasts), n=1, cutoff=0.8)
+        nearest = [k for k in known if k.rpartition(".")[2] in near_last][:3]
+    if nearest:
+        return f"Did you mean {' or '.join(map(repr, nearest))}? {_SETTINGS_LISTED}"
+    beside = [*siblings.values()] or [k for k in known if "." not in k]
+    return f"Allowed: {', '.join(sorted(beside))}. {_SETTINGS_LISTED}"
+
+
+def _one_of_several(override: str, key: str, names: str) -> str:
+    """What to write in the place of `key=a,b`."""
+    apart = [name.strip() for name in names.split(",")]
+    if key == "variant":
+        return f"{override}: one name stands here; for several write variants=[{','.join(apart)}]."
+    if key == "dataset":
+        mapping = ", ".join(f"{name}: {{root: DIR}}" for name in apart)
+        return f"{override}: one name stands here; for several write 'datasets={{{mapping}}}'."
+    if key in GROUPS:
+        return f"{override}: one {key} at a time; give a command for each of {', '.join(apart)}."
+    return f"{override}: several values stand in brackets: {key}=[{names}]."
 
 
 def overlay(base: DictConfig, extra: Mapping[str, Any], what: str) -> DictConfig:

@@ -14,7 +14,7 @@ from harness.datasets.doubts import refuse_whole_images
 from harness.datasets.starts import WithStarts
 from harness.errors import UserError, near_miss
 from harness.fetching.manifests import Catalogue
-from harness.fetching.weights import is_name, settled
+from harness.fetching.weights import is_name, require_spelling, settled
 from harness.planning import code
 from harness.planning.config import Config, build, overlay, plain
 from harness.planning.environment import recorded
@@ -263,6 +263,7 @@ def choose_variants(root: Config, config: DictConfig, picked: str | None) -> lis
                 node = root.load("variant", name)
             settings, shown = plain(node), recorded(node)
             require_segmenter(name, settings)
+            require_spelling(settings.get("weights"))
             if is_name(settings.get("weights")):
                 settings, shown = _with_weights(root, settings, shown, _file_of(name, offered))
         except UserError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def check(path: Path, largest: int = _LARGEST) -> None:
             that grow without end.
     """
     try:
+        if not os.path.lexists(path):
+            raise UserError(f"{path}: no such file.")
         if not path.is_file():
             raise UserError(f"{path}: no plain file; {_EXAMPLE}.")
         if path.stat().st_size > largest:

@@ -212,7 +212,9 @@ def _keys(values: Any, allowed: Sequence[str], where: str) -> None:
         raise UserError(f"{where}: expected keys and values, found {type(values).__name__}.")
     for key in values:
         if key not in allowed:
-            raise UserError(f"{where}: unknown key {str(key)!r}. {near_miss(str(key), allowed)}")
+            raise UserError(
+                f"{where}: unknown key {str(key)!r}. {near_miss(str(key), allowed, 'docs/fetch.md lists all.')}"
+            )
 
 
 def _number(value: object) -> bool:

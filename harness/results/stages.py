@@ -141,6 +141,7 @@ def _kept_or_new(stage: Stage, store: Store, tables: Tables) -> pd.DataFrame | N
     kept = _kept(path, stage, measured, store)
     if kept is not None:
         return kept
+    store.added = True
     at, load_average = now(), describe.load_average()
     try:
         frame = stage.make()

@@ -54,6 +54,8 @@ class Store:
                 f"another sweep is writing to {self.out}. Wait for it, or choose another out=DIR."
             ) from error
         self._cells: dict[str, CellFile] = {}
+        self.added = False
+        """Whether this command did something that was missing."""
 
     def cell(self, key: str, header: CellHeader) -> CellFile:
         """The cell's file, opened once."""

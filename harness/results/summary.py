@@ -23,8 +23,12 @@ _FURTHER = ("rclicks_noc90", "rclicks_dgr90", "user1", "user_noc90", "worst_noc9
 """Metrics of further episodes, shown where the protocol has them."""
 
 
-def print_summary(plan: Plan, tables: Tables, out: Path, seconds: float, console: Console) -> None:
-    """The table at the end: quality with intervals, time per click, FLOPs, what failed, where everything is."""
+def print_summary(plan: Plan, tables: Tables, out: Path, seconds: float, console: Console, added: bool = True) -> None:
+    """The table at the end: quality with intervals, time per click, FLOPs, what failed, where everything is.
+
+    Args:
+        added: whether the command did something; a finished one that is repeated does not.
+    """
     for data in plan.datasets:
         _print_dataset(plan, data, tables, console)
     if not tables.failures.empty:
@@ -35,7 +39,8 @@ def print_summary(plan: Plan, tables: Tables, out: Path, seconds: float, console
         first = tables.failures.iloc[0]
         where = ", ".join(str(first[k]) for k in ("stage", "variant", "dataset", "sample") if first[k])
         console.print(markup(f"  {where}: {first['error']}"), highlight=False)
-    console.print(f"done in {duration(seconds)}; rows, tables and report: {markup(out)}", highlight=False)
+    done = f"done in {duration(seconds)}" if added else "nothing was missing"
+    console.print(f"{done}; rows, tables and report: {markup(out)}", highlight=False)
 
 
 def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Console) -> None:
@@ -52,12 +57,14 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
     shown = [*_METRICS, *(metric(key) for key in _FURTHER if key in set(summary["metric"]))]
     samples = {name: int(rows["samples"].max()) for name, rows in summary.groupby("variant")}
     partial = len({samples.get(v.name, 0) for v in plan.variants} | {whole}) > 1
+    threads = _threads(tables.latency)
     table = Table(
         title=markup(
             f"{data.name}{note}: {whole} sample{'' if whole == 1 else 's'}, "
             f"protocol {label}, up to {protocol.clicks} clicks"
         ),
-        caption=f"ranges: 95 % intervals (too few: below {FEWEST} images); times are medians of later clicks, ms"
+        caption=f"ranges: 95 % intervals (too few: below {FEWEST} images)"
+        + ("; times are medians of later clicks, ms" if threads else "")
         + ("; means are over each variant's own samples and do not rank variants" if partial else ""),
         title_justify="left",
         caption_justify="left",
@@ -68,7 +75,6 @@ def _print_dataset(plan: Plan, data: DatasetPlan, tables: Tables, console: Conso
         table.add_column("samples", justify="right")
     for record in shown:
         table.add_column(f"{record.title} %" if record.unit == "%" else record.title, justify="right")
-    threads = _threads(tables.latency)
     for count in threads:
         table.add_column(f"click ms, {count} thr", justify="right")
     if tables.flops is not None:

@@ -100,7 +100,7 @@ def _make(kind: Any, values: Mapping[str, Any], what: str) -> Any:
     fields: dict[str, Any] = {}
     for name, value in values.items():
         if name not in types_:
-            raise UserError(f"{what} has no setting {name!r}. {near_miss(name, types_)}")
+            raise UserError(f"{what} has no setting {name!r}. {near_miss(name, types_, '`--show` lists all.')}")
         fields[name] = _convert(types_[name], value, f"{what} {name}")
     return kind(**fields)
 

@@ -158,7 +158,7 @@ def test_every_preset_names_it(name: str):
 
 
 def test_a_metric_that_the_protocol_does_not_give_is_refused():
-    with pytest.raises(UserError, match=r"protocol.primary='noc99'.*Did you mean 'noc9.'.*Allowed: auc, biou1"):
+    with pytest.raises(UserError, match=r"protocol.primary='noc99'.*Did you mean 'noc9.'.*protocols.md"):
         preset("ritm", primary="noc99")
     with pytest.raises(UserError, match="miou20"):
         preset("ritm", clicks=10, primary="miou20")

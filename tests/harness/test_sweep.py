@@ -60,6 +60,11 @@ def finished(tmp_path_factory) -> Path:
     return cwd / "out"
 
 
+def test_a_finished_command_that_is_repeated_says_so(finished):
+    done = sweep(*BASIC, *QUIET, "out=out", cwd=finished.parent)
+    assert "nothing was missing; rows, tables and report: " in done.stdout and "done in" not in done.stdout
+
+
 def test_rows_agree_with_a_loop_written_for_this_test(finished):
     """Reference: RITM's rule in plain numpy with SciPy's distance transform, and discs drawn by definition."""
     from scipy.ndimage import distance_transform_edt
@@ -191,6 +196,11 @@ def test_a_bad_sample_and_a_breaking_model_are_failures_and_the_sweep_goes_on(tm
         (
             ["+ablation=radius", "+ablation.variants.wide.raduis=3"],
             "no setting 'raduis'. Did you mean 'radius'?",
+        ),
+        # Rows may have been delivered; a line that says so would stand before the error.
+        (
+            ["+ablation=radius", "ablation.variants.wide.radius=-1", "tracking.enabled=true"],
+            "radius=-1 must be positive; try 12",
         ),
         (["+ablation=radius", "protocol.clicks=0"], "clicks"),
         (["+ablation=radius", "dataset.count=0"], "has no samples"),

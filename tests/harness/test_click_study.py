@@ -124,4 +124,4 @@ def test_what_a_study_needs(tmp_path: Path) -> None:
     file = written(tmp_path, STUDY)
     assert "who clicks? Give user=NAME" in refusal(f"study={file}", "port=0")
     assert "dataset: a study's file says that" in refusal(f"study={file}", "user=a", "dataset=squares", "port=0")
-    assert "no plain file" in refusal("study=/none.yaml", "user=a", "port=0")
+    assert "no such file" in refusal("study=/none.yaml", "user=a", "port=0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -20,9 +21,31 @@ from rich.progress import (
 from harness.text import visible
 
 _LINE_EVERY_S = 20.0
+_D = TypeVar("_D", bound="_Drawn")
 
 
-class Bar:
+class _Drawn:
+    """A context manager around rich's bar, where there is one."""
+
+    _bar: Progress | None
+
+    def __enter__(self: _D) -> _D:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._ended()
+
+    def _ended(self) -> None:
+        """Called after the bar is gone."""
+
+
+class Bar(_Drawn):
     """Counts work items. Use as a context manager; `advance` after each item.
 
     Args:
@@ -70,21 +93,12 @@ class Bar:
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
 
-    def __enter__(self) -> Bar:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        elif self.total and self.count:
+    def _ended(self) -> None:
+        if self._bar is None and self.total and self.count:
             self._line()
 
 
-class ByteBar:
+class ByteBar(_Drawn):
     """Progress of a transfer in bytes, with its speed and the remaining time. A context manager.
 
     Args:
@@ -120,17 +134,6 @@ class ByteBar:
         if self.total and speed > 0:
             text += f", about {_clock(max(self.total - done, 0) / speed)} left of {self.total / 1e6:,.1f} MB"
         return text
-
-    def __enter__(self) -> ByteBar:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
 
 def _clock(seconds: float) -> str:

@@ -47,17 +47,24 @@ class Ritm:
         return RitmSession(sample, self.perfect_mask)
 
 
-class RitmSession:
-    """One episode under the rule of `Ritm`."""
+class ErrorSession:
+    """What the rules of errors need of an episode: its object and background, and where was clicked."""
 
-    def __init__(self, sample: Sample, perfect_mask: str = "no_click"):
-        self._corner = perfect_mask == "corner"
+    def __init__(self, sample: Sample):
         self._truth = ErrorMaps(object=pixels_of(sample.mask, 1), background=pixels_of(sample.mask, 0))
         self._clicked: list[tuple[int, int]] = []
 
     def took(self, click: Click) -> None:
         """Remember a click that somebody else made."""
         self._clicked.append((click.y, click.x))
+
+
+class RitmSession(ErrorSession):
+    """One episode under the rule of `Ritm`."""
+
+    def __init__(self, sample: Sample, perfect_mask: str = "no_click"):
+        super().__init__(sample)
+        self._corner = perfect_mask == "corner"
 
     def click(self, prediction: np.ndarray) -> Click | None:
         """Next click for a (H, W) bool prediction; None when there is no error left (`no_click`)."""
@@ -195,18 +202,13 @@ class Jitter:
         return JitterSession(sample, generator(self.seed, sample.name), self.depth)
 
 
-class JitterSession:
+class JitterSession(ErrorSession):
     """One episode under the rule of `Jitter`."""
 
     def __init__(self, sample: Sample, random: np.random.Generator, share: float):
-        self._truth = ErrorMaps(object=pixels_of(sample.mask, 1), background=pixels_of(sample.mask, 0))
+        super().__init__(sample)
         self._random = random
         self._share = share
-        self._clicked: list[tuple[int, int]] = []
-
-    def took(self, click: Click) -> None:
-        """Remember a click that somebody else made."""
-        self._clicked.append((click.y, click.x))
 
     def click(self, prediction: np.ndarray) -> Click | None:
         """Next click for a (H, W) bool prediction; None when there is no error left that was not clicked."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.clicking.annotators import ErrorMaps, Ritm, RitmSession, generator, is_deeper, pixels_of
+from harness.clicking.annotators import ErrorSession, Ritm, RitmSession, generator, is_deeper
 from harness.clicking.clickability import MAPS, Map, Weighted, as_map, box_of, scaled
 from harness.clicking.distance import Depth
 from harness.clicking.groups import Group
@@ -92,7 +92,7 @@ class RClicks:
             yield from self._people.first_clicks(sample)
 
 
-class BandSession:
+class BandSession(ErrorSession):
     """One episode of a group: clicks drawn from one band of the probability.
 
     Args:
@@ -108,13 +108,8 @@ class BandSession:
         band: tuple[float, float],
         random: np.random.Generator,
     ):
-        self._truth = ErrorMaps(object=pixels_of(sample.mask, 1), background=pixels_of(sample.mask, 0))
+        super().__init__(sample)
         self._clickability, self._band, self._random = clickability, band, random
-        self._clicked: list[tuple[int, int]] = []
-
-    def took(self, click: Click) -> None:
-        """Remember a click that somebody else made."""
-        self._clicked.append((click.y, click.x))
 
     def click(self, prediction: np.ndarray) -> Click | None:
         """Next click for a (H, W) bool prediction; None when there is no error left that was not clicked."""

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from page_in_browser import ROWS, chromium, click_at, clicks_in, settled, until, watched
+from browsers import chromium
+from page_in_browser import ROWS, click_at, clicks_in, settled, until, watched
 from served_page import Client, Served, disc, wait_for
 
 from harness.clicking import recording

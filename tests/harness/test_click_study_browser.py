@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from page_in_browser import ROWS, chromium, click_at, settled, until, watched
+from browsers import chromium
+from page_in_browser import ROWS, click_at, settled, until, watched
 from served_page import Served
 
 from harness.clicking.people import Recorded

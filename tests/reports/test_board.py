@@ -6,14 +6,13 @@ import json
 import re
 import shutil
 import urllib.parse
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from test_reports_page import CHROMIUM, FLAGS
+from browsers import chromium
 
 from reports.board import charts, site
 from reports.board.records import MARKS
@@ -153,15 +152,7 @@ def test_the_projects_own_board_is_small(tmp_path: Path) -> None:
     assert page.stat().st_size < 1_000_000
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium here (Debian: apt-get install chromium); the board was not opened in a browser")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
+browser = pytest.fixture(chromium, scope="module")
 
 
 def visit(browser: Any, path: Path, **options: Any) -> Any:

@@ -42,7 +42,7 @@ def epilog(root: Config) -> str:
             *("  " + line for line in _systems()),
             "",
             "often used:",
-            "  out=DIR                 where everything goes (default runs/<ablation>)",
+            "  out=DIR                 where everything goes (default runs/<ablation>, or runs/<variant> without one)",
             "  dataset.limit=N         a stable subset of N samples;  dataset.shard=i/n  a share of them",
             "  variant.KEY=VALUE       a setting of the system whose switches the ablation sets",
             "  code=redo               click again where the cells' code has changed since (keep: say so and go on)",
@@ -100,6 +100,9 @@ def run(arguments: Sequence[str]) -> int:
     from harness.results import dry_run
 
     if dry_run.asked(config) != "false":
+        from harness.planning.place import require_place
+
+        require_place(config.out)
         if dry_run.asked(config) == "probe":
             set_threads(config.threads)
         dry_run.show(plan, config, standard_output())

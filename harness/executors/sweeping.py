@@ -17,8 +17,9 @@ from harness.executors.underway import Underway
 from harness.machine.features import EMULATED, running_precision
 from harness.planning.config import plain
 from harness.planning.environment import named
+from harness.planning.place import require_place
 from harness.planning.plan import Cell, DatasetPlan, Plan
-from harness.results import resuming, stages, summary
+from harness.results import belonging, resuming, stages, summary
 from harness.results import tables as outcome
 from harness.results.cells import CellFile
 from harness.results.machines import Machines
@@ -47,8 +48,10 @@ class Sweep:
 
     def run(self) -> int:
         """Do what is missing; returns 0, or 1 if something failed."""
+        require_place(self.config.out)
         with contextlib.closing(Store(self.config.out, self._tell)) as store, cli.terminate_like_interrupt():
             self.store = store
+            belonging.make_room(self.plan, store)
             store.write_yaml("config.yaml", outcome.configuration(self.plan, self.config, self.command))
             self.machines = Machines(store)
             self.machines.write()

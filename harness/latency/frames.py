@@ -63,12 +63,18 @@ def build(runners: Sequence[Runner], base: str | None, strict: bool = False) -> 
 
 
 def write(out: Path, timings: pd.DataFrame, parts: pd.DataFrame, scaling: pd.DataFrame) -> None:
-    """Write what stands beside latency.csv: every timing, the parts, and the fits; empty tables are left out."""
+    """Write what stands beside latency.csv: every timing, the parts, and the fits; of an empty table none stays."""
     out.mkdir(parents=True, exist_ok=True)
-    if len(timings):
-        timings.to_parquet(out / "latency_samples.parquet", index=False)
-    for name, frame in (("latency_parts.csv", parts), ("latency_scaling.csv", scaling)):
-        if len(frame):
+    for name, frame in (
+        ("latency_samples.parquet", timings),
+        ("latency_parts.csv", parts),
+        ("latency_scaling.csv", scaling),
+    ):
+        if not len(frame):
+            (out / name).unlink(missing_ok=True)
+        elif name.endswith(".parquet"):
+            frame.to_parquet(out / name, index=False)
+        else:
             frame.to_csv(out / name, index=False)
 
 

@@ -35,6 +35,12 @@ _SETTINGS_LISTED = "`--help` lists the usual ones, `python -m harness.sweep --sh
 _GROUP_CHOICE = re.compile(r"^\+{0,2}(?P<group>\w+)=(?P<name>[\w./+-]+)$")
 
 
+UNNAMED = "custom"
+"""Name of a sweep without an ablation in `config.yaml`, and of one whose variants give none."""
+_LONGEST_NAME = 40
+"""Characters of variants' names joined, as the name of a folder."""
+
+
 class Config:
     """The configuration root: packaged files first, then a folder of the user's with the same sub-folders.
 
@@ -78,9 +84,14 @@ class Config:
                 self._check_file(match["group"], match["name"])
         with self._hydra() as search_path:
             try:
-                return hydra_compose(primary, overrides=[*search_path, *normal])
+                config = hydra_compose(primary, overrides=[*search_path, *normal])
             except (HydraException, OmegaConfBaseException) as error:
                 raise UserError(self._explain(error, normal, search_path, primary)) from error
+        if primary == "config" and "ablation" in config and config.ablation.name == UNNAMED:
+            config.ablation.name = self.picked(overrides, "ablation") or _name_of_variants(
+                recorded(config.variants), self.picked(overrides, "variant")
+            )
+        return config
 
     def load(self, group: str, name: str, extra: Mapping[str, Any] | None = None) -> DictConfig:
         """Load `group/name.yaml` alone, as a free configuration, and lay `extra` over it.
@@ -200,6 +211,18 @@ def _one_of_several(override: str, key: str, names: str) -> str:
     if key in GROUPS:
         return f"{override}: one {key} at a time; give a command for each of {', '.join(apart)}."
     return f"{override}: several values stand in brackets: {key}=[{names}]."
+
+
+def _name_of_variants(variants: Any, picked: str | None) -> str:
+    """What a sweep without an ablation is called, and its folder in runs/: by its variants where that is short.
+
+    >>> _name_of_variants(None, "sam_vit_b"), _name_of_variants(["a", "b"], None), _name_of_variants(["a b"], None)
+    ('sam_vit_b', 'a+b', 'custom')
+    """
+    names = [variants] if isinstance(variants, str) else variants if isinstance(variants, list) else []
+    names = names or ([picked] if picked else [])
+    name = "+".join(dict.fromkeys(map(str, names)))
+    return name if re.fullmatch(r"\w[\w.+-]*", name) and len(name) <= _LONGEST_NAME else UNNAMED
 
 
 def overlay(base: DictConfig, extra: Mapping[str, Any], what: str) -> DictConfig:

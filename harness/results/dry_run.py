@@ -5,6 +5,7 @@ The times come from the speeds that earlier runs left on this machine (`harness.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from dataclasses import replace
@@ -17,14 +18,16 @@ from rich.table import Table
 
 from harness.console import Console, markup
 from harness.errors import UserError
+from harness.fetching.weights import is_name
 from harness.latency.options import Options
 from harness.planning.config import plain
-from harness.planning.plan import Cell, Plan
+from harness.planning.plan import Cell, Plan, Variant
 from harness.results.measuring import Measure
 from harness.results.speeds import Speed, Speeds, variant_key
 from harness.text import duration
 
 CHOICES = ("true", "false", "probe")
+_WEIGHT_FILES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".npz", ".onnx")
 BYTES_A_CLICK = 250
 """Of cells/*.jsonl and clicks.parquet together, from the demo (155 + 70); timings and the report come on top."""
 
@@ -44,6 +47,8 @@ def asked(config: DictConfig) -> str:
 def show(plan: Plan, config: DictConfig, console: Console) -> None:
     """Print the cells with their counts, and the estimates that stored speeds allow; with `probe` after measuring."""
     measure = Measure.of(plain(config.measure))
+    for variant in plan.variants:
+        require_weights(variant)
     speeds = Speeds(config.threads)
     if asked(config) == "probe":
         speeds.add(probe(plan))
@@ -52,6 +57,7 @@ def show(plan: Plan, config: DictConfig, console: Console) -> None:
     for column in ("cell", "variant", "data set", "samples", "weights", "clicks, at most", "time, about"):
         table.add_column(column, justify="right" if column[0] in "sct" and column != "cell" else "left")
     times: list[float | None] = []
+    rough = False
     for cell in plan.cells:
         samples = len(cell.data.dataset)
         speed, source = speeds.of(cell)
@@ -59,27 +65,54 @@ def show(plan: Plan, config: DictConfig, console: Console) -> None:
         if speed is not None and seconds is not None:  # all episodes of a sample share one encoding
             encode = (speed.encode_ms or 0.0) / 1e3
             seconds = encode + plan.protocol.episodes * (seconds - encode)
+        rough |= seconds is not None and bool(source)
         times.append(None if seconds is None else seconds * samples)
         table.add_row(
             cell.key[:8],
             markup(cell.variant.name),
             markup(f"{cell.data.name} ({cell.data.note})" if cell.data.note else cell.data.name),
             str(samples),
-            markup(speed.weights if speed else ""),
+            markup((speed.weights if speed else "") or "not looked at"),
             str(samples * most * plan.protocol.episodes),
             "unknown" if times[-1] is None else f"{duration(times[-1])} {source}".rstrip(),
         )
     console.print(table)
-    for line in _summary(plan, config, measure, times):
+    for line in _summary(plan, config, measure, times, rough):
         console.print(markup(line), highlight=False)
 
 
-def _summary(plan: Plan, config: DictConfig, measure: Measure, times: list[float | None]) -> list[str]:
+def require_weights(variant: Variant) -> None:
+    """Check that the weight file of a packaged system is there; a name ("default") is no file, nor is a user's class
+    bound to take its `weights` for a path.
+
+    Raises:
+        UserError: it is not.
+    """
+    weights = variant.config.get("weights")
+    own = str(variant.config.get("_target_", "")).partition(".")[0] in ("inter2former", "baselines")
+    if not own or not isinstance(weights, str) or is_name(weights):
+        return
+    is_path = os.sep in weights or weights.startswith("~") or Path(weights).suffix.lower() in _WEIGHT_FILES
+    if is_path and not Path(weights).expanduser().exists():
+        raise UserError(
+            f"variant {variant.name!r}: weights={weights}: no such file or folder. Give a checkpoint that is there, or "
+            "null for random weights."
+        )
+
+
+def _summary(plan: Plan, config: DictConfig, measure: Measure, times: list[float | None], rough: bool) -> list[str]:
+    """The lines below the table.
+
+    Args:
+        times: seconds of each cell.
+        rough: some of them are of other images or variants.
+    """
     parts = []
     known = [seconds for seconds in times if seconds is not None]
     if measure.quality:
         missing = f" and {len(times) - len(known)} cells of unknown time" if 0 < len(known) < len(times) else ""
-        parts.append(f"clicks about {duration(sum(known))}{missing}" if known else "clicks: time unknown")
+        about = "roughly" if rough else "about"
+        parts.append(f"clicks {about} {duration(sum(known))}{missing}" if known else "clicks: time unknown")
     if measure.latency:
         parts.append(_latency(measure.options))
     if measure.flops:
@@ -93,6 +126,8 @@ def _summary(plan: Plan, config: DictConfig, measure: Measure, times: list[float
         )
     if len(known) < len(times):
         lines.append("Time unknown: this machine has not run these variants yet; dry_run=probe measures it.")
+    if asked(config) == "true":
+        lines.append("The settings of the variants were not tried; dry_run=probe builds them.")
     lines.append(
         "Nothing was run or written." if asked(config) == "true" else "Only the speeds were measured and kept."
     )
@@ -115,7 +150,8 @@ def probe(plan: Plan) -> dict[tuple[str, str], Speed]:
         segmenter = variant.make()
         for cell in (c for c in plan.cells if c.variant is variant):
             speed = _short_episode(segmenter, cell, short)
-            speeds[variant_key(variant.shown), cell.data.digest] = replace(speed, at=at)
+            target = str(variant.shown.get("_target_", ""))
+            speeds[variant_key(variant.shown), cell.data.digest] = replace(speed, at=at, target=target)
     return speeds
 
 

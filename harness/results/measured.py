@@ -111,29 +111,38 @@ class Measured:
 
     def __init__(self, store: Store):
         self._store = store
-        content = read_json(store.out / NAME, _entries, store.tell)
-        self.stages = _entries(content) if content else {}
+        content = read_json(store.out / NAME, entries, store.tell)
+        self.stages = entries(content) if content else {}
         self.old = {name for name in content if name != "schema"} - set(self.stages)
 
     def keep(self, name: str, measurement: Measurement) -> None:
         """Note a stage and put the file on disk."""
         self.stages[name] = measurement
+        self._write()
+
+    def drop(self, name: str) -> None:
+        """Forget a stage and put the file on disk."""
+        self.old.discard(name)
+        if self.stages.pop(name, None) is not None:
+            self._write()
+
+    def _write(self) -> None:
         records = {stage: one.record() for stage, one in self.stages.items()}
         self._store.write_json(NAME, {**records, "schema": MEASURED})
 
 
-def _entries(value: Mapping[str, Any]) -> dict[str, Measurement]:
+def entries(value: Mapping[str, Any]) -> dict[str, Measurement]:
     """The measurements of a file's content; those of the first form, one text each, are left out."""
     schema = require_schema(value, (1, MEASURED), missing=1)
-    entries: dict[str, Measurement] = {}
+    measurements: dict[str, Measurement] = {}
     for name, entry in value.items():
         if name == "schema" or (schema == 1 and isinstance(entry, str)):
             continue
         try:
-            entries[name] = read_as(Measurement, entry)
+            measurements[name] = read_as(Measurement, entry)
         except BadRecord as error:
             raise BadRecord(f"{name!r} is no stamp of a measurement ({error})") from error
-    return entries
+    return measurements
 
 
 def content_digest(path: Path) -> str:

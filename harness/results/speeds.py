@@ -35,6 +35,10 @@ MOST = 5000
 """Entries that are kept, the newest."""
 
 
+KIN = 3
+"""Variants whose speed an estimate from FLOPs takes."""
+
+
 @dataclass(frozen=True)
 class Speed:
     """What one variant cost on one data set; None: not known.
@@ -46,6 +50,7 @@ class Speed:
         gmacs_encode, gmacs_click: multiply-accumulates in 1e9, of an encode and of a later click.
         weights: "released", "trained here", "untrained", or "" where it is not known.
         at: when it was measured, UTC.
+        target: class of the variant, as its `_target_`.
     """
 
     encode_ms: float | None = None
@@ -55,6 +60,7 @@ class Speed:
     gmacs_click: float | None = None
     weights: str = ""
     at: str = ""
+    target: str = ""
 
     def seconds(self, most_clicks: int) -> float | None:
         """Of one sample, with `most_clicks` where the length of an episode is not known; None without times."""
@@ -86,10 +92,11 @@ class Speeds:
         if timed:
             return mine[max(timed)[1]], "on other images"
         counted = [speed for speed in mine.values() if speed.gmacs_click is not None]
-        rate = self._ms_per_gmac()
-        if counted and rate is not None:
-            return _from_flops(counted[-1], rate), "from its FLOPs"
-        return None, ""
+        if not counted:
+            return None, ""
+        count = counted[-1]
+        kin, source = self._kin(str(cell.variant.shown.get("_target_", "")), count.gmacs_click or 0.0)
+        return (_from_flops(count, median(kin)), f"roughly, from its FLOPs and {source}") if kin else (None, "")
 
     def add(self, measured: Mapping[tuple[str, str], Speed]) -> None:
         """Write (variant key, digest of the data set) -> speed over what is stored; a file that cannot be written
@@ -106,15 +113,22 @@ class Speeds:
                 replace(self.path, lambda path: path.write_text(json.dumps(_record(machines))))
                 self._entries = mine
 
-    def _ms_per_gmac(self) -> float | None:
-        """Median over the variants with both a time and a count."""
-        rates = [
-            speed.click_ms / speed.gmacs_click
+    def _kin(self, target: str, gmacs: float) -> tuple[list[float], str]:
+        """Milliseconds a GMAC of the variants that are likest, and who they are.
+
+        Those of the same class where there are any, else all; of them the `KIN` whose clicks cost the most similar
+        number of GMACs, since a small network gets less out of a processor than a large one.
+        """
+        timed = [
+            speed
             for entries in self._entries.values()
             for speed in entries.values()
             if speed.click_ms and speed.gmacs_click
         ]
-        return median(rates) if rates else None
+        same = [speed for speed in timed if target and speed.target == target]
+        chosen = sorted(same or timed, key=lambda speed: abs(math.log((speed.gmacs_click or 1.0) / (gmacs or 1.0))))
+        rates = [(speed.click_ms or 0.0) / (speed.gmacs_click or 1.0) for speed in chosen[:KIN]]
+        return rates, "the speed of its class here" if same else "the speed of other systems here"
 
 
 def default_path() -> Path:
@@ -162,7 +176,9 @@ def seen(
         if flops is not None:
             values |= _gmacs(flops, cell.variant.name)
         if values:
-            speeds[variant_key(cell.variant.shown), cell.data.digest] = Speed(**values, at=at)
+            speeds[variant_key(cell.variant.shown), cell.data.digest] = Speed(
+                **values, at=at, target=str(cell.variant.shown.get("_target_", ""))
+            )
     return speeds
 
 
@@ -207,7 +223,7 @@ def _read(path: Path) -> Stored:
 def _speed(record: Mapping[str, Any]) -> Speed:
     """A checked record; raises ValueError or TypeError for anything else than positive numbers and texts."""
     for name, value in record.items():
-        if name in ("weights", "at"):
+        if name in ("weights", "at", "target"):
             if not isinstance(value, str):
                 raise ValueError(f"{name} is no text")
         elif value is not None and not (isinstance(value, (int, float)) and 0 <= value < math.inf):

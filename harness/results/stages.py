@@ -197,7 +197,7 @@ def _stamp(name: str, plan: Plan, settings: Measure, samples: list[Sample]) -> S
     options = asdict(settings.options)
     timed = name == "latency"
     return Stamp(
-        variants=digest({v.name: [v.config, weights_stamp(v.config)] for v in plan.variants}),
+        variants=variants_digest(plan),
         base=plan.base,
         measure=digest({key: options[key] for key in _READS.get(name, options)}),
         samples=digest([s.name for s in samples]),
@@ -210,6 +210,11 @@ def _stamp(name: str, plan: Plan, settings: Measure, samples: list[Sample]) -> S
         threads=tuple(settings.options.thread_counts()) if timed else None,
         cpus=tuple(pinning.available_cpus()) if timed else None,
     )
+
+
+def variants_digest(plan: Plan) -> str:
+    """Digest of a plan's variants with their weights, as stamps have it."""
+    return digest({v.name: [v.config, weights_stamp(v.config)] for v in plan.variants})
 
 
 def digest(value: Any) -> str:

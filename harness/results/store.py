@@ -7,6 +7,7 @@ Layout under `out`:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -76,6 +77,12 @@ class Store:
     def write_yaml(self, name: str, value: Any) -> Path:
         """Replace a YAML file atomically."""
         return self._replace(name, lambda path: path.write_text(yaml.safe_dump(value, sort_keys=False, width=110)))
+
+    def remove(self, *names: str) -> None:
+        """Delete files of the folder, those that are there."""
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                (self.out / name).unlink()
 
     def close(self) -> None:
         """Close every cell and let others write here."""

@@ -88,6 +88,8 @@ def write(plan: Plan, cells: Sequence[tuple[Cell, CellFile]], tables: Tables, st
         store.write_table("clicks.parquet", tables.clicks)
         if tables.groups is not None:
             store.write_table("groups.parquet", tables.groups)
+        else:
+            store.remove("groups.parquet")
         store.write_json("cells.json", [_cell_entry(cell, file) for cell, file in cells])
         record = {**plan.protocol.record(), "name": protocol_label(plan.protocol.label)}
         tables.summary = summary(tables.clicks, record, tables.groups)
@@ -100,6 +102,10 @@ def write(plan: Plan, cells: Sequence[tuple[Cell, CellFile]], tables: Tables, st
                 judge = partial(sequential.judged, plan=plan, by_dataset=verdicts)
             tables.compare = compare(tables.clicks, plan.base, record, plan.protocol.primary, tables.groups, judge)
             store.write_table("compare.csv", tables.compare)
+        if plan.base is None:
+            store.remove("compare.csv")
+        if plan.base is None or not plan.protocol.sequential:
+            store.remove("sequential.csv")
     store.write_table("failures.csv", tables.failures)
 
 

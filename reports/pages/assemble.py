@@ -10,7 +10,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.planning.disk import Trust
 from reports.episodes import apart, gallery, pictures
-from reports.pages import page
+from reports.pages import former, page
 from reports.plots import cost, parts, people, scaling
 from reports.plots import quality as plots
 from reports.plots.style import Plot
@@ -22,6 +22,7 @@ from reports.tables import quality as tables
 
 PAGE_LIMIT = 9_500_000
 """Bytes of a page; a mail or a wiki takes ten million."""
+PLOT_FORMATS = ("png", "svg", "pdf")
 FORMATS = {"md": table.to_markdown, "csv": table.to_csv, "tex": latex.to_latex}
 
 
@@ -57,15 +58,26 @@ def write(source: Run, folder: Path, episodes_s: float, trust: Trust | None = No
             (folder / "episodes").mkdir(exist_ok=True)
         write_tables(page_tables, folder)
         for plot in drawn:
-            plot.save(folder)
+            plot.save(folder, PLOT_FORMATS)
         for strip in (s for group in strips for s in group):
             strip.save(folder / "episodes", ("jpg",))
         shown = [page.shown(story, group) for story, group in zip(stories, strips, strict=True)]
         path = folder / "index.html"
         write_text(path, _within_limit(source, page_tables, drawn, shown, problems))
+        former.clear(folder, _files(page_tables, drawn, strips))
     except OSError as error:
         raise _unwritable(folder, error) from error
     return path
+
+
+def _files(page_tables: list[table.Table], drawn: list[Plot], strips: list[list[Plot]]) -> set[str]:
+    """Every file that `write` writes, from the folder of the report."""
+    return {
+        *(f"{one.name}.{ending}" for one in page_tables for ending in FORMATS),
+        *(f"{plot.name}.{ending}" for plot in drawn for ending in PLOT_FORMATS),
+        *(f"episodes/{strip.name}.jpg" for group in strips for strip in group),
+        *("tables.md", "tables.tex", "index.html"),
+    }
 
 
 def _within_limit(

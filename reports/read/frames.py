@@ -15,6 +15,7 @@ from harness.planning.identity import SCHEMA, STATISTICS, TIMING
 from harness.results import files
 from harness.results.csv_tables import read_csv
 from harness.results.parquet import read_parquet
+from reports.read.mine import Mine
 from reports.read.runs import Run
 from reports.read.schema import CLICKS, COMPARE, FAILURES, FLOPS, GROUPS, LATENCY, PARTS, SCALING, SUMMARY, TIMINGS
 
@@ -52,11 +53,14 @@ def read(path: str | Path) -> Run:
     schema = config.get("schema", NEWEST_SCHEMA)
     if isinstance(schema, int) and schema > NEWEST_SCHEMA:
         notes.append(f"The folder has schema {schema}, newer than this report's {NEWEST_SCHEMA}: update the harness.")
+    mine = Mine(config, notes)
     clicks, failed = _clicks(folder, notes)
+    clicks = mine.of(clicks, "clicks.parquet")
     clicks = _one_set_of_rules(clicks, config, notes)
     groups = _groups(folder, clicks, notes)
     summary, compare = _derived(folder, clicks, groups, config, notes)
-    latency = _csv(folder / "latency.csv", LATENCY, notes)
+    summary, compare = mine.of(summary, "summary.csv"), mine.of(compare, "compare.csv")
+    latency = mine.of(_csv(folder / "latency.csv", LATENCY, notes), "latency.csv")
     notes += [*_contention(latency), *_older_timing(latency)]
     failures = _csv(folder / "failures.csv", FAILURES, notes, quiet=True)
     if len(failures) == 0 and len(failed):
@@ -68,10 +72,10 @@ def read(path: str | Path) -> Run:
         summary=summary,
         compare=compare,
         latency=latency,
-        flops=_csv(folder / "flops.csv", FLOPS, notes),
-        parts=_csv(folder / "latency_parts.csv", PARTS, notes, quiet=True),
-        timings=_timings(folder / "latency_samples.parquet"),
-        scaling=_csv(folder / "latency_scaling.csv", SCALING, notes, quiet=True),
+        flops=mine.of(_csv(folder / "flops.csv", FLOPS, notes), "flops.csv"),
+        parts=mine.of(_csv(folder / "latency_parts.csv", PARTS, notes, quiet=True), "latency_parts.csv"),
+        timings=mine.of(_timings(folder / "latency_samples.parquet"), "latency_samples.parquet"),
+        scaling=mine.of(_csv(folder / "latency_scaling.csv", SCALING, notes, quiet=True), "latency_scaling.csv"),
         failures=failures,
         machine=machine,
         config=config,

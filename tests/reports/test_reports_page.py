@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from browsers import chromium
 from test_reports_pictures import traced
 
 from reports.episodes import gallery, pictures
+from reports.pages import former
 from reports.pages import page as page_module
 from reports.read import frames
 
@@ -215,3 +217,10 @@ def test_accessibility_basics(tab: Any) -> None:
     headless = """() => [...document.querySelectorAll("table")].filter((t) =>
         !t.caption || !t.querySelector("th[scope=col]")).length"""
     assert tab.evaluate(headless) == 0
+
+
+def test_the_list_of_a_report_names_all_of_its_files(page: Path) -> None:
+    """What the list lacks would stay for ever, what it has too much could be somebody else's."""
+    listed = json.loads((page.parent / former.NAME).read_text())
+    files = {p.relative_to(page.parent).as_posix() for p in page.parent.rglob("*") if p.is_file()}
+    assert len(listed) > 40 and set(listed) == files - {former.NAME}

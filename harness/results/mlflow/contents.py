@@ -200,7 +200,7 @@ class SweepFolder:
                 if file.name != STATE and self._holds(file):
                     yield file, "tables"
         for file in sorted((self.out / "report").rglob("*")):
-            if self._holds(file):
+            if not file.name.startswith(".") and self._holds(file):
                 yield file, file.parent.relative_to(self.out).as_posix()
 
     def _holds(self, file: Path) -> bool:

@@ -124,6 +124,10 @@ def _exchange(plan: Plan, store: Store) -> None:
                 store.write_json(f"measured/{place}/{stage}.json", {stage: kept.record(), "schema": MEASURED})
             _move(names, store.out, target)
             measured.drop(stage)
+            store.tell(
+                f"{names[0]} is of other variants, weights or samples: put away in measured/{place} until their "
+                "command runs here again."
+            )
         folder = store.out / "measured" / mine
         before = _put_away(folder / f"{stage}.json", stage, store)
         if before is not None and (folder / names[0]).exists():

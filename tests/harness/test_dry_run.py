@@ -151,7 +151,7 @@ def test_a_sweep_leaves_its_speeds_for_the_next_dry_run(tmp_path):
     sweep("out=out", cache=cache, cwd=cwd)
     rows = pd.read_parquet(cwd / "out" / "clicks.parquet")
     after = sweep("dry_run=true", cache=cache, cwd=cwd).stdout
-    assert "unknown" not in after and "dry_run=probe" not in after
+    assert "unknown" not in after and "dry_run=probe measures" not in after
     stored = json.loads((cache / "speeds.json").read_text())
     (records,) = (variants.values() for variants in stored["machines"].values())
     found = sorted(speed["click_ms"] for record in records for speed in record.values())

@@ -83,6 +83,22 @@ def test_the_first_command_brings_its_tables_back_and_measures_nothing_again(ste
     for name in ("files", "clicks", "flops", "flops file", "summary", "compare"):
         assert third[name] == first[name], name
     assert not any("measured again" in line for line in third["lines"])
+    for step, expected in zip(steps, (0, 1, 1), strict=True):
+        assert sum("flops.csv is of other variants" in line for line in step["lines"]) == expected
+
+
+def test_times_alone_do_not_stay_under_clicks_of_another_command(tmp_path, monkeypatch):
+    """A command without clicks keeps the tables of its own cells and removes those of others."""
+    monkeypatch.setenv("IS_BENCH_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    clicks_only, counts_only = "measure.flops=false", "measure.quality=false"
+    assert sweep.run([*BOTH, clicks_only, f"out={out}"]) == 0
+    before = digests(out, "*.parquet") | digests(out, "summary.csv")
+    assert sweep.run([*BOTH, counts_only, f"out={out}"]) == 0
+    assert before == digests(out, "*.parquet") | digests(out, "summary.csv") and (out / "compare.csv").exists()
+    assert sweep.run([*ONE, counts_only, f"out={out}"]) == 0
+    assert not digests(out, "*.parquet") and not (out / "summary.csv").exists()
+    assert len(digests(out / "cells", "*.jsonl")) == 2 and variants(out / "flops.csv") == {"disc"}
 
 
 def test_an_old_mixed_folder_is_read_without_strangers(tmp_path):

@@ -55,11 +55,11 @@ def read(path: str | Path) -> Run:
         notes.append(f"The folder has schema {schema}, newer than this report's {NEWEST_SCHEMA}: update the harness.")
     mine = Mine(config, notes)
     clicks, failed = _clicks(folder, notes)
-    clicks = mine.of(clicks, "clicks.parquet")
+    if not (folder / "clicks.parquet").exists():  # made of all that cells/ holds
+        clicks, failed = mine.of(clicks, "cells/"), mine.of(failed, "cells/")
     clicks = _one_set_of_rules(clicks, config, notes)
     groups = _groups(folder, clicks, notes)
     summary, compare = _derived(folder, clicks, groups, config, notes)
-    summary, compare = mine.of(summary, "summary.csv"), mine.of(compare, "compare.csv")
     latency = mine.of(_csv(folder / "latency.csv", LATENCY, notes), "latency.csv")
     notes += [*_contention(latency), *_older_timing(latency)]
     failures = _csv(folder / "failures.csv", FAILURES, notes, quiet=True)

@@ -114,9 +114,11 @@ class _Site:
 
     def write(self) -> None:
         """Every file of the site."""
+        sorting = resources.files("reports.pages") / "templates" / "sorting.js"
         templates = resources.files("reports.board") / "templates"
         for name in ASSETS:
-            self._put(name, (templates / name).read_text(encoding="utf-8"))
+            texts = ([sorting] if name == "board.js" else []) + [templates / name]
+            self._put(name, "".join(text.read_text(encoding="utf-8") for text in texts))
         sets = self._sets()
         self._index(sets)
         for one in sets:

@@ -88,7 +88,7 @@ def fill(template: str, **values: Any) -> str:
         needs=needs,
         picture=lambda plot: _image(plot.svg().encode(), "svg+xml"),
         style=Markup((folder / "style.css").read_text()),
-        script=Markup((folder / "page.js").read_text() + (folder / "player.js").read_text()),
+        script=Markup("".join((folder / name).read_text() for name in ("sorting.js", "page.js", "player.js"))),
         **values,
     )
 

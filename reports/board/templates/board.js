@@ -1,29 +1,6 @@
-"use strict";
 // The board reads without this file; it adds sorting, filters and search.
 for (const table of document.querySelectorAll("table[data-sortable]")) {
-  const heads = [...table.tHead.rows[0].cells];
-  heads.forEach((head, column) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.append(...head.childNodes);
-    head.append(button);
-    button.addEventListener("click", () => {
-      const up = head.getAttribute("aria-sort") !== "ascending";
-      heads.forEach((other) => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", up ? "ascending" : "descending");
-      const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
-      const numeric = head.classList.contains("num");
-      const missing = (text) => text === "" || (numeric && Number.isNaN(Number(text)));
-      const rows = [...table.tBodies[0].rows];
-      rows.sort((a, b) => {
-        const [x, y] = [value(a), value(b)];
-        if (missing(x) || missing(y)) return missing(x) - missing(y);
-        const order = numeric ? Number(x) - Number(y) : x.localeCompare(y);
-        return up ? order : -order;
-      });
-      table.tBodies[0].append(...rows);
-    });
-  });
+  sortable(table, (row, column) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim());
 }
 const form = document.querySelector("form.filters");
 if (form) {

@@ -3,30 +3,7 @@
 (() => {
   const each = (selector, act, root = document) => root.querySelectorAll(selector).forEach(act);
 
-  each("table.sortable", (table) => {
-    const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
-    heads.forEach((head, index) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.append(...head.childNodes);
-      head.append(button);
-      button.addEventListener("click", () => {
-        const up = head.getAttribute("aria-sort") !== "ascending";
-        heads.forEach((h) => h.removeAttribute("aria-sort"));
-        head.setAttribute("aria-sort", up ? "ascending" : "descending");
-        const key = (row) => row.cells[index].dataset.sort ?? "";
-        const numeric = head.classList.contains("num");
-        const body = table.tBodies[0];
-        const rows = [...body.rows].sort((a, b) => {
-          const x = key(a), y = key(b);
-          if (x === "" || y === "") return (x === "") - (y === "");
-          const order = numeric ? Number(x) - Number(y) : x.localeCompare(y, "en", { numeric: true });
-          return up ? order : -order;
-        });
-        body.append(...rows);
-      });
-    });
-  });
+  each("table.sortable", (table) => sortable(table, (row, column) => row.cells[column].dataset.sort ?? ""));
 
   // How many columns lie out of view; the shadow at the edge needs no script.
   each(".table-block .scroll", (region) => {

@@ -99,6 +99,18 @@ def parser(
     return argument_parser
 
 
+def setting(text: str, hint: str) -> tuple[str, str]:
+    """Key and value of a `key=value` argument; `hint` ends the message for anything else.
+
+    Raises:
+        UserError: no `=` in it.
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"cannot read {text!r}: settings look like key=value{hint}.")
+    return key, value
+
+
 def note(text: str) -> None:
     """Say something on standard error that the user should know, and go on."""
     errors.print(f"[yellow]note:[/] {markup(text)}", highlight=False)

@@ -95,9 +95,7 @@ def parse(overrides: Sequence[str]) -> Settings:
     values: dict[str, Any] = {}
     allowed = ["from" if f.name == "sources" else f.name for f in fields(Settings)]
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise UserError(f"cannot read {override!r}: settings look like key=value, for example data=grabcut.")
+        key, text = cli.setting(override, ", for example data=grabcut")
         if key not in allowed:
             raise UserError(f"unknown setting {key!r}. {near_miss(key, allowed)}")
         if key in ("data", "weights"):

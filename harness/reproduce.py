@@ -95,9 +95,7 @@ def _parse(overrides: Sequence[str], names: str) -> tuple[str, tuple[str, ...], 
     weights: dict[str, str] = {}
     others: list[str] = []
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise UserError(f"cannot read {override!r}: settings look like key=value, for example rows=ritm.")
+        key, text = cli.setting(override, ", for example rows=ritm")
         if key == "rows":
             name = text
         elif key == "only":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.cli import EXIT_FAILURES, EXIT_USER_ERROR, note
+from harness.cli import EXIT_FAILURES, EXIT_USER_ERROR, note, setting
 from harness.errors import UserError, near_miss
 
 OWN = "reports/results"
@@ -29,9 +29,7 @@ class Command:
         """
         options = dict(self.settings)
         for argument in arguments:
-            key, equals, value = argument.partition("=")
-            if not equals:
-                raise UserError(f"cannot read {argument!r}: settings look like key=value; here: {self._named()}.")
+            key, value = setting(argument, f"; here: {self._named()}")
             if key not in options:
                 raise UserError(f"unknown setting {key!r}. {near_miss(key, options)}")
             options[key] = value
